@@ -1,0 +1,25 @@
+"""A vLLM plugin that mends NIXL on CPU hosts.
+
+vLLM loads it in every process of an engine (API server, engine core, worker)
+through the entry point group ``vllm.general_plugins``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from pdinfra_vllm import core_pinning, progress_thread
+
+# A child of vLLM's logger, which is the one that has a handler.
+_logger = logging.getLogger("vllm.pdinfra")
+
+
+def register() -> None:
+    """Apply every fix and log, in one line, which ones took."""
+    fixes = {
+        "NIXL progress thread sleeps between polls": progress_thread.apply,
+        "NIXL workers are not pinned to the last core": core_pinning.apply,
+    }
+    applied = [what for what, apply in fixes.items() if apply()]
+    if applied:
+        _logger.info("pdinfra: %s", "; ".join(applied))

@@ -1,0 +1,36 @@
+"""`doctor`: every check on every host, all findings at once."""
+
+from __future__ import annotations
+
+import typer
+
+from pdinfra.cli.options import (
+    DEFAULT_INVENTORY,
+    InventoryOption,
+    JsonOption,
+    LimitOption,
+    emit,
+    out,
+    reported,
+    run,
+)
+from pdinfra.cli.tables import show_checks
+from pdinfra.driver.look import FAILED, INVALID, look
+from pdinfra.model.checks import document
+
+
+def doctor(
+    inventory: InventoryOption = DEFAULT_INVENTORY,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the hosts: Docker, memory, disk, ports, clock, images, model, containers."""
+    with reported(json):
+        seen = look(run("playbooks/look.yml", inventory, limit))
+    if json:
+        emit(document(seen.checks))
+    else:
+        show_checks(out, seen.checks)
+    bad = [check for check in seen.checks if check.status == "fail"]
+    if bad:
+        raise typer.Exit(INVALID if any(check.invalid for check in bad) else FAILED)

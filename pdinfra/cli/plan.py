@@ -1,0 +1,63 @@
+"""`plan`: what would change, and why. Touches nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pdinfra.cli.options import (
+    DEFAULT_INVENTORY,
+    InventoryOption,
+    JsonOption,
+    LimitOption,
+    emit,
+    err,
+    out,
+    reported,
+    run,
+)
+from pdinfra.cli.tables import show_changes
+from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, look
+from pdinfra.model.changes import document
+
+CHANGES = 2
+"""Exit code for "there are changes" with --detailed-exitcode, as Terraform has it."""
+
+
+def plan(
+    inventory: InventoryOption = DEFAULT_INVENTORY,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option(help="0 no change, 2 changes, 1 error; as Terraform.")
+    ] = False,
+) -> None:
+    """Show what `up` would do, and why. Changes nothing."""
+    try:
+        with reported(json):
+            seen = look(run("playbooks/look.yml", inventory, limit))
+            refuse_invalid(seen)
+    except typer.Exit:
+        if detailed_exitcode:
+            raise typer.Exit(FAILED) from None
+        raise
+    if json:
+        emit(document(seen.changes))
+    else:
+        show_changes(out, seen.changes)
+    for check in seen.checks:
+        if check.status == "fail":
+            err.print(f"! {check}", markup=False, style="yellow", soft_wrap=True)
+    if not seen.plan.convergeable:
+        text = f"! stack {seen.plan.stack}: validates and plans; its roles are built later."
+        err.print(text, markup=False, style="yellow")
+    if detailed_exitcode and any(change.action != "keep" for change in seen.changes):
+        raise typer.Exit(CHANGES)
+
+
+def refuse_invalid(seen: Look) -> None:
+    """Raise DriverError for what the hosts show to be wrong with the inventory."""
+    invalid = [str(check) for check in seen.checks if check.status == "fail" and check.invalid]
+    if invalid:
+        raise DriverError(invalid, INVALID)

@@ -1,0 +1,33 @@
+"""`status`: is every member there, and does it answer?"""
+
+from __future__ import annotations
+
+from pdinfra.cli.options import (
+    DEFAULT_INVENTORY,
+    InventoryOption,
+    JsonOption,
+    LimitOption,
+    emit,
+    finish,
+    out,
+    reported,
+    run,
+)
+from pdinfra.cli.tables import show_status
+from pdinfra.driver import status as service
+from pdinfra.driver.look import look
+
+
+def status(
+    inventory: InventoryOption = DEFAULT_INVENTORY,
+    limit: LimitOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show router and instances, their containers' states, and whether they answer."""
+    with reported(json):
+        found = service.status(look(run("playbooks/look.yml", inventory, limit)))
+    if json:
+        emit(found.document())
+    else:
+        show_status(out, found)
+    finish(found.healthy)

@@ -1,0 +1,92 @@
+"""Plan, status, checks and proof as a person likes to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pdinfra.driver.status import MemberStatus, ServiceStatus
+from pdinfra.model.changes import ACTIONS, Change, summary
+from pdinfra.model.checks import Check
+from pdinfra.model.proof import Proof
+
+SIGNS = {
+    "create": ("+", "green"),
+    "replace": ("±", "yellow"),
+    "keep": ("=", "dim"),
+    "remove": ("-", "red"),
+}
+MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+def show_changes(console: Console, changes: Sequence[Change]) -> None:
+    """Print the plan: every change with its reason, the counts below."""
+    table = _table("", "action", "what", "host", "why")
+    for change in changes:
+        sign, style = SIGNS[change.action]
+        why = "\n".join(map(str, change.fields)) or change.reason
+        row = (sign, change.action, f"{change.kind} {change.id}", change.host, why)
+        table.add_row(*(Text(cell, style=style) for cell in row))
+    console.print(table)
+    counts = summary(changes)
+    line = ", ".join(f"{counts[action]} to {action}" for action in ACTIONS)
+    console.print(Text(f"Plan: {line}.", style="bold"))
+
+
+def show_status(console: Console, status: ServiceStatus) -> None:
+    """Print router and instances with their states."""
+    table = _table("", "id", "role", "host", "url", "state", "answers")
+    for member in (status.router, *status.instances):
+        table.add_row(*_member(member))
+    console.print(table)
+    word, style = ("healthy", "green") if status.healthy else ("NOT healthy", "red")
+    console.print(Text(f"Service {status.service} is {word}.", style=f"bold {style}"))
+
+
+def _member(member: MemberStatus) -> list[Text]:
+    """Return one row."""
+    well = member.ready and member.state == "running"
+    mark, style = MARKS["ok" if well else "fail"]
+    cells = [member.id, member.role, member.host, member.url, member.state]
+    answers = "yes" if member.ready else "no"
+    return [Text(mark, style), *map(Text, cells), Text(answers, style)]
+
+
+def show_checks(console: Console, checks: Sequence[Check]) -> None:
+    """Print all findings, the good ones too, and the fix of the others."""
+    table = _table("", "check", "host", "found", "expected", "fix")
+    for check in checks:
+        mark, style = MARKS[check.status]
+        cells = (check.id, check.host, check.found, check.expected, check.fix)
+        table.add_row(Text(mark, style), *map(Text, cells))
+    console.print(table)
+
+
+def show_proof(console: Console, proof: Proof, url: str) -> None:
+    """Print the sentence that KV moved, or what did not hold."""
+    for pair in proof.pairs:
+        if pair.ok:
+            line = (
+                f"✓ KV moved: {pair.external_tokens} of {pair.prompt_tokens} prompt tokens "
+                f"went from {pair.prefill} to {pair.decode} (decode's own counter external_kv_transfer)."
+            )
+            console.print(Text(line, "green"), soft_wrap=True)
+    for problem in proof.problems:
+        console.print(Text(f"✗ {problem}", "red"), soft_wrap=True)
+    if proof.completion.text:
+        tokens = proof.completion.completion_tokens
+        line = f"✓ {url} answers “{proof.completion.prompt}” with {tokens} tokens:"
+        console.print(Text(line, "green"), soft_wrap=True)
+        console.print(Text(f"  {proof.completion.text.strip()}", "italic"), soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    """Return an empty table in the house style."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

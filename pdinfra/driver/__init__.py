@@ -1,0 +1,1 @@
+"""The thin driver: runs the playbooks, shows progress, hands back their results."""

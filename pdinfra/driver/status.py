@@ -1,0 +1,72 @@
+"""The service now: containers as observed, members as they answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.driver.look import Look
+from pdinfra.verify.engines import Client
+
+
+class MemberStatus(BaseModel):
+    """One row of ``status``; ``state`` is Docker's word, ``ready`` that the member answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    role: str
+    host: str
+    url: str
+    state: str
+    ready: bool
+
+
+class ServiceStatus(BaseModel):
+    """The ``status --json`` document, as data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    service: str
+    healthy: bool
+    instances: tuple[MemberStatus, ...]
+    router: MemberStatus
+
+    def document(self) -> dict[str, Any]:
+        """Return plain data in the shape of the contract."""
+        data = self.model_dump(mode="json")
+        data["router"] = {
+            key: data["router"][key] for key in ("id", "host", "url", "state", "ready")
+        }
+        return data
+
+
+def status(seen: Look) -> ServiceStatus:
+    """Ask every member at once, from here."""
+    router = seen.plan.router
+    members = [(i.id, i.role, i.host, i.url) for i in seen.plan.instances]
+    members.append((router.id, "router", router.host, router.url))
+    with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
+        ready = list(pool.map(lambda member: client.healthy(member[3]), members))
+    rows = [
+        MemberStatus(
+            id=name, role=role, host=host, url=url, state=_state(seen, host, name), ready=answers
+        )
+        for (name, role, host, url), answers in zip(members, ready, strict=True)
+    ]
+    *instances, entry = rows
+    healthy = all(row.ready and row.state == "running" for row in rows)
+    return ServiceStatus(
+        service=seen.plan.service, healthy=healthy, instances=tuple(instances), router=entry
+    )
+
+
+def _state(seen: Look, host: str, name: str) -> str:
+    """Return Docker's word for a container's state, or that there is none."""
+    facts = seen.facts.get(host)
+    if facts is None:
+        return "unknown"
+    container = facts.container(name)
+    return container.state if container else "absent"

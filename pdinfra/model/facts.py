@@ -1,0 +1,87 @@
+"""Facts: what one host looks like now, as data, read from what the facts module collected."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.model.plan import ContainerSpec
+
+
+class Fact(BaseModel):
+    """Base of all facts: immutable."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ContainerFact(Fact):
+    """One container of the service as it is. ``spec`` is read back from Docker's inspect."""
+
+    name: str
+    container_id: str
+    started_at: str
+    service: str
+    id: str
+    role: str
+    spec_digest: str
+    state: str
+    health: Literal["healthy", "unhealthy", "starting", "none"]
+    exit_code: int
+    restarts: int
+    image_id: str
+    spec: ContainerSpec
+    last_log: tuple[str, ...] = ()
+
+
+class ModelFact(Fact):
+    """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable."""
+
+    path: str
+    error: str | None = None
+    missing: tuple[str, ...] = ()
+    heads: int = 0
+    kv_heads: int = 0
+    weight_bytes: int = 0
+
+
+class PortFact(Fact):
+    """A TCP port that something listens on, with its process where it could be seen."""
+
+    port: int
+    address: str
+    process: str | None = None
+
+
+class DockerFact(Fact):
+    """The Docker engine. ``state`` says why it cannot be used, if it cannot."""
+
+    state: Literal["running", "absent", "stopped", "denied"]
+    detail: str = ""
+    version: str = ""
+    root: str = ""
+
+
+class HostFacts(Fact):
+    """One host now. Sizes in bytes, clock in seconds since the epoch."""
+
+    host: str
+    hostname: str
+    os: str
+    clock: float
+    memory_total: int
+    memory_available: int
+    disk_free: dict[str, int]
+    docker: DockerFact
+    images: dict[str, str]
+    containers: tuple[ContainerFact, ...]
+    models: tuple[ModelFact, ...]
+    listening: tuple[PortFact, ...]
+
+    def container(self, container_id: str) -> ContainerFact | None:
+        """Return the container with this plan id, if there is one."""
+        return next((c for c in self.containers if c.id == container_id), None)
+
+    def model(self, path: str) -> ModelFact | None:
+        """Return what was seen of one model directory."""
+        return next((m for m in self.models if m.path == path), None)

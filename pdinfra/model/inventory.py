@@ -1,0 +1,302 @@
+"""The inventory: what a user writes. Every variable of pdinfra is defined here, once.
+
+Variables start with ``pd_`` and live where Ansible looks for them (group_vars, host_vars, the hosts
+file). Settings of an instance can be given, from weakest to strongest, as ``pd_<setting>``, inside
+``pd_prefill`` / ``pd_decode`` / ``pd_mixed`` (all instances of that role), and inside an entry of
+``pd_instances`` (that instance alone).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Role = Literal["prefill", "decode", "mixed"]
+Stack = Literal["native", "yuanrong", "ascendcloud", "ray"]
+Accelerator = Literal["cpu", "nvidia", "ascend"]
+ImageSource = Literal["build", "pull", "load"]
+
+ROLES: tuple[Role, ...] = ("prefill", "decode", "mixed")
+GROUPS: tuple[str, ...] = (*ROLES, "router")
+
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class InstanceSettings(BaseModel):
+    """Settings of one vLLM engine. Unset ones get the default of the role and the accelerator."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    port: Port | None = Field(
+        None,
+        description=(
+            "API port. Default: 8100 prefill, 8200 decode, 8300 mixed, plus the index on the host."
+        ),
+    )
+    kv_port: Port | None = Field(
+        None,
+        description=(
+            "First port of the KV side channel (one per tensor-parallel rank). Default: 5600, "
+            "5700, 5800 by role."
+        ),
+    )
+    internal_port: Port | None = Field(
+        None,
+        description=(
+            "First of 8 ports for the engine's own processes (VLLM_PORT). Default: 21000 plus 8 "
+            "per instance on the host."
+        ),
+    )
+    devices: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None,
+        description=(
+            "Physical ids of the cards this instance owns. Default: the next free ones on the host."
+        ),
+    )
+    tensor_parallel_size: int | None = Field(
+        None,
+        ge=1,
+        description="Cards that one copy of the model is split over. Default: 1.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
+        None,
+        description="Weights' and KV's type. Default: auto; on CPU float32.",
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=16,
+        description="Longest prompt plus answer, tokens. Default: the model's own; on CPU 8192.",
+    )
+    block_size: int | None = Field(
+        None,
+        ge=1,
+        description="KV block size, tokens. Default: vLLM's; on CPU a multiple of 32.",
+    )
+    gpu_memory_utilization: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of a card's memory that vLLM takes.",
+    )
+    kv_cache_gib: int | None = Field(
+        None,
+        ge=1,
+        description="CPU only: memory for KV, GiB. Default: 1.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="CPU only: OpenMP threads per worker. Default: 1.",
+    )
+    memory_gib: float | None = Field(
+        None,
+        gt=0,
+        description="Memory limit of the container, GiB. Default: none.",
+    )
+    shm_gib: float | None = Field(
+        None,
+        gt=0,
+        description="/dev/shm of the container, GiB. vLLM dies with Docker's 64 MiB. Default: 1.",
+    )
+    enforce_eager: bool | None = Field(
+        None,
+        description="Run without graph capture. Default: true on CPU, else false.",
+    )
+    env: dict[EnvName, str] | None = Field(
+        None,
+        description="More environment variables; wins over pdinfra's own. No secrets here.",
+    )
+    engine_args: list[str] | None = Field(
+        None,
+        description="More arguments for `vllm serve`, one item each.",
+    )
+    privileged: bool | None = Field(
+        None,
+        description=(
+            "Run the container with --privileged. Default: false, exactly the devices of the plan."
+        ),
+    )
+
+
+class InstanceEntry(InstanceSettings):
+    """One entry of ``pd_instances``: an instance on this host, with what is special about it."""
+
+    role: Role = Field(
+        description="prefill, decode or mixed; the host must be in the group of that name.",
+    )
+    name: Name | None = Field(None, description="Its id. Default: <role>-<host>-<index>.")
+
+
+class HostSettings(InstanceSettings):
+    """All variables that a host can have (with ``pd_`` in front of each name)."""
+
+    model_config = ConfigDict(
+        extra="forbid", coerce_numbers_to_str=True, alias_generator=lambda name: f"pd_{name}"
+    )
+
+    service: Name = Field(
+        "pd",
+        description="Name of the service; part of every container's name. The same on all hosts.",
+    )
+    stack: Stack = Field("native", description="How instances are wired. The same on all hosts.")
+    accelerator: Accelerator = Field(
+        "cpu",
+        description="What the engines compute on. The same on all hosts.",
+    )
+    connector: str = Field(
+        "NixlConnector",
+        description="vLLM's KV connector class. The same on all hosts.",
+    )
+
+    model_path: AbsolutePath | None = Field(
+        None,
+        description="The model's directory on the host. Default: pdinfra's own tiny model.",
+    )
+    model_name: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Name that clients use in requests. Default: last part of model_path. The same on all"
+            " hosts."
+        ),
+    )
+
+    image: str | None = Field(
+        None,
+        min_length=1,
+        description="Engine image, name:tag. Default on CPU: built on the host.",
+    )
+    image_digest: Digest | None = Field(
+        None,
+        description="sha256 digest that the pulled image must have.",
+    )
+    image_source: ImageSource | None = Field(
+        None,
+        description=(
+            "build, pull or load (docker load of image_archive). Default: build if no image is "
+            "named, else pull."
+        ),
+    )
+    image_archive: AbsolutePath | None = Field(
+        None,
+        description="Tar file on the host, for image_source load.",
+    )
+    router_image: str | None = Field(
+        None,
+        min_length=1,
+        description="Router image, name:tag. Default: built on the host.",
+    )
+    router_image_digest: Digest | None = Field(
+        None,
+        description="As image_digest, for the router.",
+    )
+    router_image_source: ImageSource | None = Field(
+        None,
+        description="As image_source, for the router.",
+    )
+    router_image_archive: AbsolutePath | None = Field(
+        None,
+        description="As image_archive, for the router.",
+    )
+    image_base: str = Field(
+        "mmdebstrap",
+        min_length=1,
+        description="Root filesystem of built images: mmdebstrap, or a Debian 12 image's name.",
+    )
+    pip_args: list[str] = Field(
+        default_factory=list,
+        description="More arguments for the host's pip when it collects wheels, such as an index.",
+    )
+    registry_mirrors: list[str] = Field(
+        default_factory=list,
+        description="Docker Hub mirrors written to the engine's daemon.json.",
+    )
+
+    address: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Address that the other hosts reach this one by. Default: ansible_host; 127.0.0.1 for"
+            " a local connection."
+        ),
+    )
+    router_port: Port = Field(8000, description="Port of the OpenAI-compatible entry.")
+    router_metrics_port: Port = Field(
+        29000,
+        description="Port of the router's Prometheus metrics.",
+    )
+    router_bind: str | None = Field(
+        None,
+        min_length=1,
+        description="Address the router listens on. Default: the host's address.",
+    )
+    router_policy: Literal[
+        "round_robin", "random", "cache_aware", "power_of_two", "consistent_hash"
+    ] = Field(
+        "round_robin",
+        description="How the router spreads requests.",
+    )
+
+    prefill: InstanceSettings = Field(
+        default_factory=lambda: InstanceSettings(),
+        description="Settings for this host's prefill instances.",
+    )
+    decode: InstanceSettings = Field(
+        default_factory=lambda: InstanceSettings(),
+        description="Settings for this host's decode instances.",
+    )
+    mixed: InstanceSettings = Field(
+        default_factory=lambda: InstanceSettings(),
+        description="Settings for this host's mixed instances.",
+    )
+    instances: list[InstanceEntry] | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "This host's instances. Default: one for each of the groups prefill, decode, mixed "
+            "that the host is in."
+        ),
+    )
+
+
+SERVICE_WIDE: tuple[str, ...] = ("service", "stack", "accelerator", "connector", "model_name")
+"""Settings that must be the same on every host of the service."""
+
+
+class Host(BaseModel):
+    """One host of the inventory."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    address: str
+    groups: tuple[str, ...]
+    settings: HostSettings
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Instance roles of this host, in the order prefill, decode, mixed."""
+        return tuple(role for role in ROLES if role in self.groups)
+
+
+class Inventory(BaseModel):
+    """A validated inventory: hosts in the inventory's order, and what all of them share."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hosts: tuple[Host, ...]
+
+    @property
+    def service(self) -> HostSettings:
+        """The service-wide settings (equal on all hosts, so the first host's)."""
+        return self.hosts[0].settings
+
+    @property
+    def router(self) -> Host:
+        """The host of the router."""
+        return next(host for host in self.hosts if "router" in host.groups)

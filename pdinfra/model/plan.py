@@ -1,0 +1,195 @@
+"""The plan: every decision about a service, as data. Roles render it and decide nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pdinfra.model.inventory import Accelerator, ImageSource, Role, Stack
+
+LABEL_SERVICE = "pdinfra.service"
+LABEL_INSTANCE = "pdinfra.instance"
+LABEL_ROLE = "pdinfra.role"
+LABEL_SPEC = "pdinfra.spec"
+LABEL_ENV = "pdinfra.env"
+"""Names of the planned variables: an inspected container mixes them with its image's own."""
+
+
+class Frozen(BaseModel):
+    """Base of everything in a plan: immutable, no unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Mount(Frozen):
+    """A bind mount; ``source`` must exist on the host before the container is made."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+class Healthcheck(Frozen):
+    """Docker's healthcheck; durations in seconds."""
+
+    test: tuple[str, ...]
+    interval: int
+    timeout: int
+    retries: int
+    start_period: int
+
+
+class ContainerSpec(Frozen):
+    """What makes a container what it is. Two equal specs are the same container.
+
+    Sizes are bytes; ``memory`` 0 means no limit. ``gpus`` are NVIDIA device ids.
+    """
+
+    image: str
+    command: tuple[str, ...]
+    env: dict[str, str]
+    devices: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    network_mode: str = "host"
+    ipc_mode: str = "private"
+    shm_size: int
+    memory: int = 0
+    ulimits: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ("ALL",)
+    security_opts: tuple[str, ...] = ("no-new-privileges",)
+    privileged: bool = False
+    init: bool = True
+    restart_policy: str = "unless-stopped"
+    stop_timeout: int = 30
+    healthcheck: Healthcheck
+    log_max_size: str = "50m"
+    log_max_file: str = "3"
+
+    @property
+    def digest(self) -> str:
+        """The ``pdinfra.spec`` label: 16 hex digits over the canonical JSON of the spec."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Container(Frozen):
+    """One container of the plan, with its labels."""
+
+    id: str
+    name: str
+    kind: Literal["instance", "router"]
+    role: str
+    host: str
+    spec: ContainerSpec
+    labels: dict[str, str]
+
+
+class Image(Frozen):
+    """An image that a host needs, and how it gets there."""
+
+    ref: str
+    source: ImageSource
+    digest: str | None = None
+    archive: str | None = None
+    definition: str | None = None
+    base: str = "mmdebstrap"
+
+
+class Model(Frozen):
+    """A model directory that a host needs. ``tiny`` is the one that pdinfra ships."""
+
+    path: str
+    source: Literal["directory", "tiny"]
+    tensor_parallel_sizes: tuple[int, ...] = ()
+
+
+class Instance(Frozen):
+    """One engine: where it is and what it owns. Ports are all planned, none is random."""
+
+    id: str
+    role: Role
+    host: str
+    url: str
+    port: int
+    kv_port: int
+    internal_port: int
+    devices: tuple[int, ...]
+    tensor_parallel_size: int
+    container: str
+
+
+class Router(Frozen):
+    """The OpenAI-compatible entry. ``url`` is the one that clients use."""
+
+    id: str = "router"
+    host: str
+    url: str
+    port: int
+    metrics_port: int
+    container: str
+
+
+class ListenPort(Frozen):
+    """A TCP port that a container of the plan opens on its host."""
+
+    port: int
+    owner: str
+    purpose: str
+
+
+class Observe(Frozen):
+    """What the facts module has to look at on one host (its arguments)."""
+
+    service: str
+    models: tuple[str, ...]
+    ports: tuple[int, ...]
+
+
+class HostPlan(Frozen):
+    """Everything that one host must become."""
+
+    name: str
+    address: str
+    accelerator: Accelerator
+    images: tuple[Image, ...]
+    models: tuple[Model, ...]
+    containers: tuple[Container, ...]
+    ports: tuple[ListenPort, ...]
+    memory: int = Field(description="Bytes that the planned containers are expected to use.")
+    registry_mirrors: tuple[str, ...] = ()
+    pip_args: tuple[str, ...] = ()
+    observe: Observe
+
+
+class Plan(Frozen):
+    """Every decision about one service."""
+
+    service: str
+    stack: Stack
+    accelerator: Accelerator
+    connector: str
+    protocol: str
+    model_name: str
+    convergeable: bool = Field(description="False while the roles of this stack are not built yet.")
+    instances: tuple[Instance, ...]
+    router: Router
+    hosts: tuple[HostPlan, ...]
+
+    def host(self, name: str) -> HostPlan:
+        """Return one host's part. Raises KeyError for a host without any."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+    def by_role(self, role: Role) -> tuple[Instance, ...]:
+        """Return the instances of one role, in the plan's order."""
+        return tuple(instance for instance in self.instances if instance.role == role)
+
+    def dump(self) -> dict[str, Any]:
+        """Return plain data (JSON types only) for Ansible and for ``--json``."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,144 @@
+"""Plan minus facts: what has to happen on a host, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from pdinfra.model.changes import Change, FieldChange, Kind
+from pdinfra.model.facts import ContainerFact, HostFacts
+from pdinfra.model.plan import Container, ContainerSpec, HostPlan
+
+RUNNING = ("running", "restarting")
+STAGES: tuple[Kind, ...] = ("engine", "image", "model", "instance", "router")
+"""In the order in which a host is converged."""
+
+
+def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
+    """Return one host's changes, in the order in which they will be made."""
+    changes = _prerequisites(plan, facts)
+    changes += [_container_change(c, facts) for c in plan.containers]
+    planned = {container.id for container in plan.containers}
+    changes += removals(plan.name, (c for c in facts.containers if c.id not in planned))
+    return changes
+
+
+def removals(host: str, containers: Iterable[ContainerFact]) -> list[Change]:
+    """Return the removal of containers of the service that no plan wants."""
+    return [
+        Change(
+            host=host,
+            kind="router" if container.role == "router" else "instance",
+            id=container.id,
+            action="remove",
+            reason="not in the plan",
+        )
+        for container in containers
+    ]
+
+
+def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
+    """Return what a host needs before a container can start on it, as far as it is not there."""
+    changes = []
+
+    def create(kind: Kind, name: str, reason: str) -> None:
+        changes.append(Change(host=plan.name, kind=kind, id=name, action="create", reason=reason))
+
+    if facts.docker.state in ("absent", "stopped"):
+        how = "install and start it" if facts.docker.state == "absent" else "start it"
+        create("engine", "docker", f"no Docker engine answers: {how}")
+    for image in plan.images:
+        if image.ref not in facts.images:
+            create("image", image.ref, f"not on the host: {image.source} it")
+    for model in plan.models:
+        fact = facts.model(model.path)
+        if model.source == "tiny" and (fact is None or fact.error or fact.missing):
+            create("model", model.path, "not on the host: copy the tiny model")
+    return changes
+
+
+def _container_change(wanted: Container, facts: HostFacts) -> Change:
+    """Compare one container with what is there."""
+
+    def change(action: str, reason: str, fields: tuple[FieldChange, ...] = ()) -> Change:
+        return Change.model_validate(
+            {
+                "host": wanted.host,
+                "kind": wanted.kind,
+                "id": wanted.id,
+                "action": action,
+                "reason": reason,
+                "fields": fields,
+            }
+        )
+
+    found = facts.container(wanted.id)
+    if found is None:
+        return change("create", "no such container")
+    fields = spec_changes(found.spec, wanted.spec)
+    if fields:
+        return change("replace", "; ".join(str(field) for field in fields), fields)
+    if found.spec_digest != wanted.spec.digest:
+        fields = (FieldChange(field="spec", old=found.spec_digest, new=wanted.spec.digest),)
+        return change("replace", "made by another release of pdinfra", fields)
+    if found.state not in RUNNING:
+        return change("replace", f"is {found.state} (exit code {found.exit_code}), should run")
+    if found.health == "unhealthy":
+        return change("replace", "is unhealthy")
+    current = facts.images.get(wanted.spec.image)
+    if current and found.image_id != current:
+        fields = (FieldChange(field="image id", old=found.image_id[:19], new=current[:19]),)
+        return change("replace", f"{wanted.spec.image} is another image now", fields)
+    return change("keep", "as planned")
+
+
+def spec_changes(old: ContainerSpec, new: ContainerSpec) -> tuple[FieldChange, ...]:
+    """Return the fields that differ; environment and command line by their parts."""
+    before, after = _flat(old), _flat(new)
+    return tuple(
+        FieldChange(field=key, old=before.get(key, "(unset)"), new=after.get(key, "(unset)"))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _flat(spec: ContainerSpec) -> dict[str, str]:
+    """Return a spec as one level of names that a person recognises."""
+    data = spec.model_dump(mode="json")
+    env = data.pop("env")
+    command = data.pop("command")
+    # Docker keeps no order of these.
+    data["mounts"] = sorted(data["mounts"], key=lambda mount: str(mount["target"]))
+    flat = {key: v if isinstance(v, str) else json.dumps(v) for key, v in data.items()}
+    flat |= {f"env {name}": value for name, value in env.items()}
+    return flat | _arguments(command)
+
+
+def _arguments(command: list[str]) -> dict[str, str]:
+    """Return a command line as {option: values}; what stands before all options is `command`."""
+    options: dict[str, list[str]] = {"command": []}
+    name = "command"
+    for word in command:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            options.setdefault(name, []).extend([value] if value else [])
+        else:
+            options[name].append(word)
+    return {name: " ".join(values) if values else "set" for name, values in options.items()}
+
+
+def stages(changes: Iterable[Change], *, check: bool) -> list[Kind]:
+    """Return which stages have something to do.
+
+    In check mode nothing before a stage was really done, so only the first ones that can be looked
+    at on their own are returned: no image without an engine, no container without its image.
+    """
+    todo = {change.kind for change in changes if change.action != "keep"}
+    ordered = [stage for stage in STAGES if stage in todo]
+    if not check or not ordered:
+        return ordered
+    if "engine" in todo:
+        return [stage for stage in ordered if stage in ("engine", "model")]
+    if todo & {"image", "model"}:
+        return [stage for stage in ordered if stage in ("image", "model")]
+    return ordered

@@ -1,0 +1,113 @@
+"""Instances and router → container specs: devices, mounts, limits, healthchecks, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pdinfra.model.plan import (
+    LABEL_ENV,
+    LABEL_INSTANCE,
+    LABEL_ROLE,
+    LABEL_SERVICE,
+    LABEL_SPEC,
+    Container,
+    ContainerSpec,
+    Healthcheck,
+    Mount,
+)
+from pdinfra.stacks.base import Engine, Launch
+
+GIB = 1024**3
+MIB = 1024**2
+
+ASCEND_CONTROL = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
+ASCEND_MOUNTS = (
+    "/usr/local/dcmi",
+    "/usr/local/bin/npu-smi",
+    "/usr/local/Ascend/driver/lib64",
+    "/usr/local/Ascend/driver/version.info",
+    "/etc/ascend_install.info",
+    "/etc/hccn.conf",
+)
+"""vllm-ascend's documented mounts, plus hccn.conf without which KV transfer gives garbage."""
+
+NVIDIA_ULIMITS = ("memlock:-1:-1", "stack:67108864:67108864")
+"""Guide vllm-pd-connectors."""
+
+
+def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
+    """Return the container of one engine: exactly its devices, never the whole machine."""
+    settings = engine.settings
+    ascend = engine.accelerator == "ascend"
+    mounts = [Mount(source=engine.model_path, target=engine.model_path)]
+    mounts += [Mount(source=path, target=path) for path in ASCEND_MOUNTS if ascend]
+    devices = [f"/dev/davinci{n}" for n in engine.instance.devices if ascend]
+    gpus = [str(n) for n in engine.instance.devices if engine.accelerator == "nvidia"]
+    # Vendor images run as root and count on Docker's default capabilities; ours does not.
+    drop_all = engine.accelerator == "cpu" and not settings.privileged
+    return ContainerSpec(
+        image=image,
+        command=launch.command,
+        env=launch.env,
+        devices=(*devices, *ASCEND_CONTROL) if ascend else (),
+        gpus=tuple(gpus),
+        mounts=tuple(mounts),
+        shm_size=int(settings.shm_gib * GIB),
+        memory=int(settings.memory_gib * GIB),
+        ulimits=NVIDIA_ULIMITS if engine.accelerator == "nvidia" else (),
+        cap_drop=("ALL",) if drop_all else (),
+        security_opts=() if settings.privileged else ("no-new-privileges",),
+        privileged=settings.privileged,
+        # A real model loads for minutes; a probe must not kill it (or call it sick) before.
+        healthcheck=_healthcheck(f"{engine.instance.url}/health", start_period=1800),
+    )
+
+
+def router_spec(image: str, launch: Launch, url: str) -> ContainerSpec:
+    """Return the router's container."""
+    return ContainerSpec(
+        image=image,
+        command=launch.command,
+        env=launch.env,
+        shm_size=64 * MIB,
+        healthcheck=_healthcheck(f"{url}/health", start_period=1800),
+    )
+
+
+def container(
+    service: str,
+    part: str,
+    role: str,
+    host: str,
+    kind: Literal["instance", "router"],
+    spec: ContainerSpec,
+) -> Container:
+    """Name and label a spec."""
+    labels: Mapping[str, str] = {
+        LABEL_SERVICE: service,
+        LABEL_INSTANCE: part,
+        LABEL_ROLE: role,
+        LABEL_SPEC: spec.digest,
+        LABEL_ENV: ",".join(sorted(spec.env)),
+    }
+    return Container(
+        id=part,
+        name=f"pd-{service}-{part}",
+        kind=kind,
+        role=role,
+        host=host,
+        spec=spec,
+        labels=dict(labels),
+    )
+
+
+def _healthcheck(url: str, start_period: int) -> Healthcheck:
+    """Return a probe by curl, which every image of a stack has."""
+    return Healthcheck(
+        test=("CMD", "curl", "-fsS", "-o", "/dev/null", "--noproxy", "*", "-m", "4", url),
+        interval=5,
+        timeout=5,
+        retries=3,
+        start_period=start_period,
+    )

@@ -1,0 +1,218 @@
+"""Where each instance goes: ids, devices, ports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pdinfra.model.inventory import Accelerator, Host, InstanceEntry, InstanceSettings, Role
+from pdinfra.model.plan import Instance
+from pdinfra.model.problems import Problem
+from pdinfra.stacks.base import Engine, EngineSettings
+
+API_PORT: dict[Role, int] = {"prefill": 8100, "decode": 8200, "mixed": 8300}
+KV_PORT: dict[Role, int] = {"prefill": 5600, "decode": 5700, "mixed": 5800}
+ASCEND_KV_PORT: dict[Role, int] = {"prefill": 36000, "decode": 36200, "mixed": 36400}
+"""AscendDirect takes random ports in 20000-35999 (vllm-ascend v0.23 docs)."""
+INTERNAL_PORT = 12000
+INTERNAL_PORTS = 8
+"""vLLM takes free ports upwards from VLLM_PORT; measured: fewer than 8 for one engine."""
+
+SHM_GIB = {"cpu": 1.0, "nvidia": 16.0, "ascend": 64.0}
+"""CPU measured (vLLM dies with Docker's 64 MiB); ascend by the guides; nvidia by experience."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One instance of the inventory with its settings by strength (strongest first)."""
+
+    host: Host
+    role: Role
+    index: int
+    on_host: int
+    entry: InstanceEntry | None
+
+    def get(self, name: str) -> object:
+        """Return a setting: the entry's, else the role's, else the host's; None if unset."""
+        layers: list[InstanceSettings | None] = [
+            self.entry,
+            getattr(self.host.settings, self.role),
+            self.host.settings,
+        ]
+        for layer in layers:
+            value = getattr(layer, name, None)
+            if value is not None:
+                return value
+        return None
+
+    def number(self, name: str, default: int) -> int:
+        """Return a whole-number setting, or its default."""
+        value = self.get(name)
+        return value if isinstance(value, int) else default
+
+    @property
+    def id(self) -> str:
+        """The instance's id; it does not change when other hosts come or go."""
+        if self.entry is not None and self.entry.name:
+            return self.entry.name
+        host = "".join(c if c.isalnum() else "-" for c in self.host.name.lower()).strip("-")
+        return f"{self.role}-{host}-{self.index}"
+
+    @property
+    def own_devices(self) -> list[int] | None:
+        """Devices given for this instance or its role; the host's pd_devices are a pool."""
+        if self.entry is not None and self.entry.devices is not None:
+            return self.entry.devices
+        role: InstanceSettings = getattr(self.host.settings, self.role)
+        return role.devices
+
+
+def wanted(host: Host) -> list[Wanted]:
+    """Return the instances that a host is to have, in order."""
+    entries: Sequence[InstanceEntry | None] = host.settings.instances or []
+    roles: list[Role] = [entry.role for entry in entries if entry is not None]
+    if host.settings.instances is None:
+        roles = list(host.roles)
+        entries = [None] * len(roles)
+    seen: Counter[Role] = Counter()
+    result = []
+    for on_host, (role, entry) in enumerate(zip(roles, entries, strict=True)):
+        result.append(Wanted(host, role, seen[role], on_host, entry))
+        seen[role] += 1
+    return result
+
+
+def place(
+    host: Host, accelerator: Accelerator, service: str, model_path: str, model_name: str
+) -> tuple[list[Engine], list[Problem]]:
+    """Return a host's engines with devices and ports, and what is wrong with them."""
+    mine = wanted(host)
+    devices, problems = _devices(host, mine, accelerator)
+    engines = []
+    for want, cards in zip(mine, devices, strict=True):
+        instance = _instance(want, cards, accelerator, service)
+        engines.append(
+            Engine(
+                instance=instance,
+                address=host.address,
+                settings=engine_settings(want, accelerator),
+                accelerator=accelerator,
+                model_path=model_path,
+                model_name=model_name,
+            )
+        )
+    return engines, problems
+
+
+def _instance(
+    want: Wanted, devices: Sequence[int], accelerator: Accelerator, service: str
+) -> Instance:
+    """Fill in one instance's identity and ports."""
+    port = want.number("port", API_PORT[want.role] + want.index)
+    parallel = want.number("tensor_parallel_size", 1)
+    bases = ASCEND_KV_PORT if accelerator == "ascend" else KV_PORT
+    return Instance(
+        id=want.id,
+        role=want.role,
+        host=want.host.name,
+        url=url(want.host.address, port),
+        port=port,
+        kv_port=want.number("kv_port", bases[want.role] + want.index * parallel),
+        internal_port=want.number("internal_port", INTERNAL_PORT + want.on_host * INTERNAL_PORTS),
+        devices=tuple(devices),
+        tensor_parallel_size=parallel,
+        container=f"pd-{service}-{want.id}",
+    )
+
+
+def url(address: str, port: int) -> str:
+    """Return an http URL; IPv6 addresses get their brackets."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:
+    """Fill in every setting that has a default of ours."""
+    cpu = accelerator == "cpu"
+
+    def pick(name: str, default: object) -> object:
+        value = want.get(name)
+        return default if value is None else value
+
+    def real(name: str, default: float) -> float:
+        value = pick(name, default)
+        return float(value) if isinstance(value, int | float) else default
+
+    def optional_int(name: str, default: int | None) -> int | None:
+        value = pick(name, default)
+        return value if isinstance(value, int) else default
+
+    share = want.get("gpu_memory_utilization")
+    env: dict[str, str] = {}
+    args: list[str] = []
+    for layer in (want.host.settings, getattr(want.host.settings, want.role), want.entry):
+        env |= (layer.env if layer else None) or {}
+        args = (layer.engine_args if layer else None) or args
+    return EngineSettings(
+        dtype=str(pick("dtype", "float32" if cpu else "auto")),
+        max_model_len=optional_int("max_model_len", 8192 if cpu else None),
+        block_size=optional_int("block_size", None),
+        gpu_memory_utilization=share if isinstance(share, float) else None,
+        kv_cache_gib=want.number("kv_cache_gib", 1),
+        threads=want.number("threads", 1),
+        memory_gib=real("memory_gib", 0.0),
+        shm_gib=real("shm_gib", SHM_GIB[accelerator]),
+        enforce_eager=bool(pick("enforce_eager", cpu)),
+        privileged=bool(pick("privileged", False)),
+        env=env,
+        engine_args=tuple(args),
+    )
+
+
+def _devices(
+    host: Host, mine: Sequence[Wanted], accelerator: Accelerator
+) -> tuple[list[tuple[int, ...]], list[Problem]]:
+    """Give every instance its cards: those it names, else the next free ones of the host's pool."""
+    problems = []
+    pool = host.settings.devices
+    if accelerator == "cpu":
+        if pool or any(want.own_devices for want in mine):
+            problems.append(
+                Problem(
+                    host=host.name,
+                    thing="devices",
+                    cause="a CPU host has no devices",
+                    fix="remove the devices, or set pd_accelerator to nvidia or ascend",
+                )
+            )
+        return [() for _ in mine], problems
+    taken = Counter(device for want in mine for device in want.own_devices or [])
+    for device, times in taken.items():
+        if times > 1:
+            users = [want.id for want in mine if device in (want.own_devices or [])]
+            problems.append(
+                Problem(
+                    host=host.name,
+                    thing=f"device {device}",
+                    cause=f"used {times} times, by {' and '.join(users)}",
+                    fix="give each instance devices of its own",
+                )
+            )
+    free = [device for device in (pool if pool is not None else range(64)) if device not in taken]
+    result: list[tuple[int, ...]] = []
+    for want in mine:
+        size = want.number("tensor_parallel_size", 1)
+        cards = want.own_devices
+        if cards is None:
+            cards, free = free[:size], free[size:]
+        if len(cards) != size:
+            problems.append(
+                Problem(
+                    host=host.name,
+                    thing=want.id,
+                    cause=f"tensor_parallel_size is {size}, but it has {len(cards)} devices",
+                    fix=f"give it {size} devices, or set tensor_parallel_size to {len(cards) or 1}",
+                )
+            )
+        result.append(tuple(cards))
+    return result, problems

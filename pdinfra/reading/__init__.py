@@ -1,0 +1,1 @@
+"""Raw observations of the facts module → facts. Pure; tested with captured outputs."""

@@ -1,0 +1,73 @@
+"""A listed model directory → what is there, and what is missing of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pdinfra.model.facts import ModelFact
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
+WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def model_fact(path: str, raw: Mapping[str, Any]) -> ModelFact:
+    """Read one directory: config.json, weights (all shards of an index), a tokenizer."""
+    if raw["error"]:
+        return ModelFact(path=path, error=raw["error"])
+    files: Mapping[str, int] = raw["files"]
+    texts: Mapping[str, str | None] = raw["texts"]
+    missing = []
+    config: Any = {}
+    if "config.json" not in files:
+        missing.append("config.json")
+    else:
+        config = _json(texts.get("config.json"))
+        if not isinstance(config, dict):
+            missing.append("config.json that is valid JSON")
+            config = {}
+    weights = {name: size for name, size in files.items() if name.endswith(WEIGHTS)}
+    missing += _missing_shards(weights, texts)
+    if not any(name in files for name in TOKENIZERS):
+        missing.append("a tokenizer (tokenizer.json or tokenizer.model)")
+    # Multimodal models keep the language model's numbers one level down.
+    text = config.get("text_config")
+    numbers = text if isinstance(text, dict) else config
+    heads = _count(numbers.get("num_attention_heads"))
+    return ModelFact(
+        path=path,
+        missing=tuple(missing),
+        heads=heads,
+        kv_heads=_count(numbers.get("num_key_value_heads")) or heads,
+        weight_bytes=sum(weights.values()),
+    )
+
+
+def _missing_shards(weights: Mapping[str, int], texts: Mapping[str, str | None]) -> list[str]:
+    """Return the weight files that are not there or empty."""
+    if not weights:
+        return ["weights (*.safetensors)"]
+    wanted: set[str] = set()
+    for name in INDEXES:
+        index = _json(texts.get(name))
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if isinstance(shards, dict):
+            wanted |= {str(shard) for shard in shards.values()}
+            break
+    absent = sorted(wanted - weights.keys())
+    return absent + sorted(f"{name} (0 bytes)" for name, size in weights.items() if not size)
+
+
+def _json(text: str | None) -> Any:
+    """Return the parsed text, or None if there is none that parses."""
+    try:
+        return json.loads(text or "")
+    except ValueError:
+        return None
+
+
+def _count(value: object) -> int:
+    """Return a positive whole number, else 0."""
+    return value if isinstance(value, int) and value > 0 else 0

@@ -1,0 +1,134 @@
+"""The interface of a stack, and what the stacks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pdinfra.model.inventory import Accelerator, HostSettings, Inventory
+from pdinfra.model.plan import Instance
+from pdinfra.model.problems import Problem
+
+OFFLINE = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""An engine reads its model from the host and tells nobody about it."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """InstanceSettings with every default filled in; None means vLLM's own default."""
+
+    dtype: str
+    max_model_len: int | None
+    block_size: int | None
+    gpu_memory_utilization: float | None
+    kv_cache_gib: int
+    threads: int
+    memory_gib: float
+    shm_gib: float
+    enforce_eager: bool
+    privileged: bool
+    env: dict[str, str]
+    engine_args: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An instance with what it takes to start it."""
+
+    instance: Instance
+    address: str
+    settings: EngineSettings
+    accelerator: Accelerator
+    model_path: str
+    model_name: str
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A container's command line and environment."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class StackModule(Protocol):
+    """What planning asks of a stack. All methods are pure."""
+
+    convergeable: bool
+    """False while the stack's roles do not exist: it validates and plans, and `up` says so."""
+
+    def problems(self, inventory: Inventory) -> list[Problem]:
+        """Return what this stack cannot do of the inventory."""
+        ...
+
+    def protocol(self, service: HostSettings) -> str:
+        """Return how a request is handed from prefill to decode (see verify)."""
+        ...
+
+    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+        """Return how to start one engine."""
+        ...
+
+    def router(self, instances: Sequence[Instance], host: HostSettings, bind: str) -> Launch:
+        """Return how to start the router in front of all instances."""
+        ...
+
+
+def serve(engine: Engine) -> Launch:
+    """Return `vllm serve` without anything of a stack: model, ports, devices, sizes."""
+    settings, instance = engine.settings, engine.instance
+    command = [
+        "vllm", "serve", engine.model_path,
+        "--served-model-name", engine.model_name,
+        "--host", engine.address,
+        "--port", str(instance.port),
+        "--tensor-parallel-size", str(instance.tensor_parallel_size),
+        "--dtype", settings.dtype,
+    ]  # fmt: skip
+    if settings.max_model_len is not None:
+        command += ["--max-model-len", str(settings.max_model_len)]
+    if settings.block_size is not None:
+        command += ["--block-size", str(settings.block_size)]
+    if settings.gpu_memory_utilization is not None:
+        command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if settings.enforce_eager:
+        command += ["--enforce-eager"]
+    env = {
+        **OFFLINE,
+        "VLLM_HOST_IP": engine.address,
+        "VLLM_PORT": str(instance.internal_port),
+        **_accelerator_env(engine),
+    }
+    return Launch(tuple(command), env)
+
+
+def finish(launch: Launch, engine: Engine) -> Launch:
+    """Add the user's own arguments and environment, which win."""
+    return Launch(
+        (*launch.command, *engine.settings.engine_args),
+        {**launch.env, **engine.settings.env},
+    )
+
+
+def _accelerator_env(engine: Engine) -> dict[str, str]:
+    """Return the environment that the accelerator needs."""
+    settings = engine.settings
+    devices = ",".join(str(device) for device in engine.instance.devices)
+    if engine.accelerator == "ascend":
+        return {"ASCEND_RT_VISIBLE_DEVICES": devices}
+    if engine.accelerator == "nvidia":
+        return {}
+    env = {
+        "OMP_NUM_THREADS": str(settings.threads),
+        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }
+    if engine.address.startswith("127."):
+        env["GLOO_SOCKET_IFNAME"] = "lo"
+    return env

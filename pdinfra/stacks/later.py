@@ -1,0 +1,36 @@
+"""Stacks whose roles are not built yet: they validate and plan, and refuse to converge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pdinfra.model.inventory import HostSettings, Inventory, Stack
+from pdinfra.model.plan import Instance
+from pdinfra.model.problems import Problem
+from pdinfra.stacks.base import Engine, Launch, finish, serve
+
+
+class LaterStack:
+    """Placement, devices and ports of a stack whose own wiring comes later."""
+
+    convergeable = False
+
+    def __init__(self, name: Stack) -> None:
+        """Remember which stack this stands for."""
+        self.name = name
+
+    def problems(self, inventory: Inventory) -> list[Problem]:
+        """Return nothing: only what all stacks share is checked so far."""
+        return []
+
+    def protocol(self, service: HostSettings) -> str:
+        """Return the stack's name: verify knows no protocol for it yet."""
+        return self.name
+
+    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+        """Return the plain engine; the stack's wiring is not part of it yet."""
+        return finish(serve(engine), engine)
+
+    def router(self, instances: Sequence[Instance], host: HostSettings, bind: str) -> Launch:
+        """Return no command: the stack brings its own entry."""
+        return Launch(())

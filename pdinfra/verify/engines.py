@@ -1,0 +1,77 @@
+"""Talking to engines and the router as a client does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from pdinfra.verify.counters import prompt_tokens
+
+TIMEOUT = httpx.Timeout(120, connect=5)
+"""Seconds; the first request of a pair sets up its connection and may take a while."""
+
+REMOTE_DECODE = {
+    "do_remote_decode": True,
+    "do_remote_prefill": False,
+    "remote_engine_id": None,
+    "remote_block_ids": None,
+    "remote_host": None,
+    "remote_port": None,
+}
+"""What a NIXL router asks of prefill (vLLM tests/v1/kv_connector/nixl_integration)."""
+
+
+class EngineError(Exception):
+    """An engine or the router did not answer as it should; the text says which and how."""
+
+
+class Client:
+    """HTTP to the service's members. Close it when done (it is a context manager)."""
+
+    def __init__(self) -> None:
+        """Open no connection yet; proxies of the environment are not for the hosts' own network."""
+        self._http = httpx.Client(timeout=TIMEOUT, trust_env=False)
+
+    def __enter__(self) -> Client:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST /v1/completions; return the answer. Raises EngineError."""
+        return self._answer("POST", f"{url}/v1/completions", body)
+
+    def sources(self, url: str) -> dict[str, int]:
+        """Return an engine's prompt tokens by source. Raises EngineError."""
+        return prompt_tokens(self._text("GET", f"{url}/metrics").text)
+
+    def healthy(self, url: str, seconds: float = 2.0) -> bool:
+        """Tell whether /health answers 200 within so many seconds."""
+        try:
+            return self._http.get(f"{url}/health", timeout=seconds).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _answer(self, method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return a JSON object answered with 200."""
+        try:
+            answer = self._text(method, url, body).json()
+        except ValueError as error:
+            raise EngineError(f"{url} answered something that is not JSON") from error
+        if not isinstance(answer, dict):
+            raise EngineError(f"{url} answered JSON that is not an object")
+        return answer
+
+    def _text(self, method: str, url: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        """Return an answer of status 200."""
+        try:
+            response = self._http.request(method, url, json=body)
+        except httpx.HTTPError as error:
+            raise EngineError(f"{url}: {error or type(error).__name__}") from error
+        if response.status_code != httpx.codes.OK:
+            raise EngineError(f"{url} answered {response.status_code}: {response.text[:200]}")
+        return response

@@ -1,0 +1,145 @@
+"""Every prefill with every decode, every mixed engine, and a completion through the router."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pdinfra.model.plan import Instance, Plan
+from pdinfra.model.proof import Completion, PairProof, Proof
+from pdinfra.verify.counters import EXTERNAL
+from pdinfra.verify.engines import REMOTE_DECODE, Client, EngineError
+
+PROMPT = "介绍一下量子计算的基本原理"
+"""The prompt of guide vllm-pd-connectors."""
+
+COUNTER_SECONDS = 10.0
+"""vLLM writes its counters a moment after the answer."""
+
+
+def prove(plan: Plan, states: Mapping[str, str], *, patience: float) -> Proof:
+    """Send real requests and read counters.
+
+    states: why an instance cannot answer, by id, as far as the facts tell ("exited, code 137").
+    patience: seconds that the router may take to notice members that just came back.
+    """
+    with Client() as client:
+        pairs = _pairs(client, plan, states)
+        lone = [_lone(client, plan, instance, states) for instance in plan.by_role("mixed")]
+        completion = _through_router(client, plan, patience, try_again=all(p.ok for p in pairs))
+    problems = [f"{p.prefill} → {p.decode}: {p.error}" for p in pairs if p.error]
+    problems += [error for error in lone if error]
+    if completion.error:
+        problems.append(completion.error)
+    return Proof(
+        ok=not problems, pairs=tuple(pairs), completion=completion, problems=tuple(problems)
+    )
+
+
+def _pairs(client: Client, plan: Plan, states: Mapping[str, str]) -> list[PairProof]:
+    """Prove each pair; decodes side by side, the pairs of one decode one after another."""
+
+    def of_decode(decode: Instance) -> list[PairProof]:
+        return [_pair(client, plan, prefill, decode, states) for prefill in plan.by_role("prefill")]
+
+    decodes = plan.by_role("decode")
+    if not decodes:
+        return []
+    with ThreadPoolExecutor(max_workers=min(len(decodes), 16)) as pool:
+        return [proof for proofs in pool.map(of_decode, decodes) for proof in proofs]
+
+
+def _pair(
+    client: Client, plan: Plan, prefill: Instance, decode: Instance, states: Mapping[str, str]
+) -> PairProof:
+    """Hand one prompt that no cache knows from prefill to decode, and count what arrived."""
+
+    def failed(error: str, tokens: int = 0) -> PairProof:
+        return PairProof(
+            prefill=prefill.id, decode=decode.id, ok=False, prompt_tokens=tokens, error=error
+        )
+
+    prompt = f"{uuid.uuid4()} {PROMPT}"
+    body = {"model": plan.model_name, "prompt": prompt, "temperature": 0}
+    member = prefill
+    try:
+        handed = client.complete(
+            prefill.url, {**body, "max_tokens": 1, "kv_transfer_params": REMOTE_DECODE}
+        )
+        member = decode
+        before = client.sources(decode.url).get(EXTERNAL, 0)
+        params = handed.get("kv_transfer_params")
+        if not params:
+            member = prefill
+            raise EngineError("its answer carries no kv_transfer_params: KV transfer is off")
+        answer = client.complete(
+            decode.url, {**body, "max_tokens": 8, "kv_transfer_params": params}
+        )
+        tokens = int(answer["usage"]["prompt_tokens"])
+        moved = _moved(client, decode, before)
+    except EngineError as error:
+        why = states.get(member.id)
+        return failed(f"{member.id}{f' is {why}' if why else ''}: {error}")
+    if not moved:
+        return failed(
+            f"{decode.id} answered, but computed all {tokens} prompt tokens itself", tokens
+        )
+    return PairProof(
+        prefill=prefill.id,
+        decode=decode.id,
+        ok=True,
+        prompt_tokens=tokens,
+        external_tokens=moved,
+    )
+
+
+def _moved(client: Client, decode: Instance, before: int) -> int:
+    """Return how many tokens' KV came from outside since ``before``; 0 if none in time."""
+    limit = time.monotonic() + COUNTER_SECONDS
+    while True:
+        moved = client.sources(decode.url).get(EXTERNAL, 0) - before
+        if moved > 0 or time.monotonic() > limit:
+            return max(moved, 0)
+        time.sleep(0.2)
+
+
+def _lone(client: Client, plan: Plan, instance: Instance, states: Mapping[str, str]) -> str | None:
+    """Ask one mixed engine directly; return what is wrong, or None."""
+    try:
+        _text(client.complete(instance.url, _body(plan)), instance.url)
+    except EngineError as error:
+        why = states.get(instance.id)
+        return f"{instance.id}{f' is {why}' if why else ''}: {error}"
+    return None
+
+
+def _through_router(client: Client, plan: Plan, patience: float, *, try_again: bool) -> Completion:
+    """Complete one prompt as a client would; again, for a while, if the members are well."""
+    limit = time.monotonic() + (patience if try_again else 0)
+    while True:
+        try:
+            answer = client.complete(plan.router.url, _body(plan))
+            text = _text(answer, plan.router.url)
+        except EngineError as error:
+            if time.monotonic() > limit:
+                return Completion(prompt=PROMPT, error=f"router: {error}")
+            time.sleep(0.5)
+            continue
+        tokens = int(answer["usage"]["completion_tokens"])
+        return Completion(prompt=PROMPT, text=text, completion_tokens=tokens)
+
+
+def _body(plan: Plan) -> dict[str, Any]:
+    """Return a short request."""
+    return {"model": plan.model_name, "prompt": PROMPT, "max_tokens": 48, "temperature": 0}
+
+
+def _text(answer: Mapping[str, Any], url: str) -> str:
+    """Return the text of an answer. Raises EngineError for an empty one: the proxies' old lie."""
+    text = "".join(choice.get("text") or "" for choice in answer.get("choices") or [])
+    if not text.strip():
+        raise EngineError(f"{url} answered 200 with an empty text")
+    return text

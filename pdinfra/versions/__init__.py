@@ -1,0 +1,1 @@
+"""What differs by version, as data files with the source of each row, and their readers."""

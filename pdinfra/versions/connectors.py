@@ -1,0 +1,31 @@
+"""The table of KV connectors."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.model.inventory import Accelerator
+
+
+class Connector(BaseModel):
+    """One row: a connector class, what drives it, where it works, and how we know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    protocol: str | None
+    use: str | None = None
+    accelerators: tuple[Accelerator, ...]
+    source: str
+
+
+@cache
+def connectors() -> dict[str, Connector]:
+    """Return the table by class name."""
+    text = files("pdinfra.versions").joinpath("connectors.yml").read_text(encoding="utf-8")
+    rows = [Connector.model_validate(row) for row in yaml.safe_load(text)]
+    return {row.name: row for row in rows}

@@ -1,0 +1,75 @@
+"""Thin shell: the plan and the observed hosts → changes and each host's work order."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pdinfra.doctor import examine, failures
+from pdinfra.model import changes as changes_model
+from pdinfra.model.plan import Plan
+from pdinfra.planning.changes import host_changes, removals
+from pdinfra.planning.work import host_work
+from pdinfra.reading.host import host_facts
+
+OBSERVED = "pd_observed"
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Compare once for all observed hosts, on the controller."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return changes, work, facts and checks; fail on what forbids to start anything.
+
+        Arguments: ``mode`` is ``converge`` (refuses on failed checks), ``look`` (only reports) or
+        ``down`` (removes every container of the service).
+        """
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        mode = self._task.args.get("mode", "converge")
+        plan = Plan.model_validate(variables["pd_planned"]["plan"])
+        facts = {
+            host: host_facts(host, observed["raw"])
+            for host in (host.name for host in plan.hosts)
+            if (observed := variables["hostvars"][host].get(OBSERVED)) and "raw" in observed
+        }
+        checks = examine(plan, facts, time.time())
+        changes = {
+            host.name: removals(host.name, facts[host.name].containers)
+            if mode == "down"
+            else host_changes(host, facts[host.name])
+            for host in plan.hosts
+            if host.name in facts
+        }
+        listed = [change for mine in changes.values() for change in mine]
+        work = {
+            host: host_work(plan.host(host), plan.service, mine, check=self._task.check_mode)
+            for host, mine in changes.items()
+        }
+        result |= {
+            "changed": False,
+            **changes_model.document(listed),
+            "work": {host: order.model_dump(mode="json") for host, order in work.items()},
+            "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
+            "checks": [check.model_dump(mode="json") for check in checks],
+        }
+        for change in listed:
+            line = f"{change.action:8} {change.kind} {change.id} on {change.host}: {change.reason}"
+            Display().display(line, color=None if change.action == "keep" else "yellow")
+        if mode != "converge":
+            return result
+        if not plan.convergeable:
+            cause = f"stack {plan.stack} validates and plans, but its roles are not built yet"
+            return {**result, "failed": True, "msg": f"{cause}; nothing was touched"}
+        if bad := failures(checks):
+            return {**result, "failed": True, "msg": "\n".join(str(check) for check in bad)}
+        return result

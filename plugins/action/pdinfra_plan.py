@@ -1,0 +1,57 @@
+"""Thin shell: the inventory as Ansible sees it → pdinfra's plan, to be registered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pdinfra import assets
+from pdinfra.model.problems import InvalidInventoryError, Problem
+from pdinfra.planning.load import INTERNAL, PREFIX, load
+from pdinfra.planning.plan import build
+
+CONNECTION = ("ansible_host", "ansible_connection")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Validate and plan the whole service, once, on the controller."""
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Return ``plan``; or fail with every problem of the inventory at once."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
+        try:
+            hostvars = _hostvars(variables["hostvars"], groups["all"])
+            plan = build(load(groups, hostvars), assets.load())
+        except InvalidInventoryError as error:
+            problems = [problem.model_dump() for problem in error.problems]
+            return {**result, "failed": True, "msg": str(error), "pd_problems": problems}
+        return {**result, "changed": False, "plan": plan.dump()}
+
+
+def _hostvars(hostvars: Any, hosts: list[str]) -> dict[str, dict[str, Any]]:
+    """Return every host's own pd_ variables, templated, as plain JSON data."""
+    found: dict[str, dict[str, Any]] = {}
+    problems = []
+    for host in hosts:
+        mine = found.setdefault(host, {})
+        for name in hostvars.raw_get(host):
+            if name in INTERNAL or not (name.startswith(PREFIX) or name in CONNECTION):
+                continue
+            try:
+                mine[name] = json.loads(json.dumps(hostvars[host][name]))
+            except (AnsibleError, TypeError, ValueError) as error:
+                cause = str(error).splitlines()[0]
+                problem = Problem(host=host, thing=name, cause=cause, fix="correct its template")
+                problems.append(problem)
+    if problems:
+        raise InvalidInventoryError(problems)
+    return found

@@ -1,0 +1,26 @@
+"""Thin shell: filters for the playbooks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from pdinfra.planning.waiting import waiting
+from pdinfra.reading.host import container_facts
+
+
+def pdinfra_waiting(raw: Mapping[str, Any], ids: list[str]) -> dict[str, Any]:
+    """Return which containers are still coming and which are lost."""
+    return waiting(ids, container_facts(raw)).model_dump(mode="json")
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"pdinfra_waiting": pdinfra_waiting}

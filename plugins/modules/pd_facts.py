@@ -1,0 +1,239 @@
+#!/usr/bin/python
+# Copyright: pdinfra contributors. Licence: Apache-2.0
+"""Collect, in one round trip, what pdinfra needs to know of a host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: pd_facts
+short_description: Collect what one host looks like now
+description:
+  - Collects raw observations (files, Docker's JSON, listening sockets). Changes nothing.
+  - What it brings is read by C(pdinfra.reading) on the controller.
+  - Uses Python's standard library only.
+options:
+  service:
+    description: Name of the service whose containers are inspected.
+    type: str
+    required: true
+  models:
+    description: Model directories to list.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: TCP ports whose listening process is looked up.
+    type: list
+    elements: int
+    default: []
+  log_lines:
+    description: Last lines of log to bring for each container that is not healthy.
+    type: int
+    default: 0
+  containers_only:
+    description: Look at the service's containers only, for waiting.
+    type: bool
+    default: false
+author: pdinfra contributors (@pdinfra)
+"""
+
+EXAMPLES = r"""
+- name: Observe the host
+  pd_facts:
+    service: pd
+    models: [/srv/models/qwen]
+    ports: [8000, 8100]
+  register: observed
+"""
+
+RETURN = r"""
+raw:
+  description: Raw observations, see pdinfra.reading for their meaning.
+  type: dict
+  returned: always
+"""
+
+import glob  # noqa: E402
+import http.client  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import shutil  # noqa: E402
+import socket  # noqa: E402
+import struct  # noqa: E402
+import time  # noqa: E402
+import urllib.parse  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+SOCKET = "/var/run/docker.sock"
+FILES = ("/etc/os-release", "/proc/meminfo", "/proc/1/comm", "/proc/net/tcp", "/proc/net/tcp6")
+DISKS = ("/", "/var", "/var/lib", "/var/lib/docker", "/var/cache")
+MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+class DockerConnection(http.client.HTTPConnection):
+    """HTTP over Docker's Unix socket."""
+
+    def connect(self):
+        """Connect to the socket instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(SOCKET)
+
+
+def docker(path):
+    """GET a path of Docker's API; return the body's bytes. Raises OSError."""
+    connection = DockerConnection("docker", timeout=30)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    if response.status >= 400:
+        raise OSError("Docker answered %d to %s: %r" % (response.status, path, body[:200]))
+    return body
+
+
+def docker_json(path):
+    """GET a path of Docker's API as JSON."""
+    return json.loads(docker(path))
+
+
+def read_file(path, limit=8 << 20):
+    """Return a file's text, or None where there is none to read."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def log_tail(container, lines):
+    """Return a container's last log lines (stdout and stderr, Docker's frames taken off)."""
+    data = docker("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (container, lines))
+    text = b""
+    while len(data) >= 8 and data[0] in (0, 1, 2):
+        size = struct.unpack(">I", data[4:8])[0]
+        text += data[8 : 8 + size]
+        data = data[8 + size :]
+    return (text or data).decode("utf-8", "replace").splitlines()[-lines:]
+
+
+def containers(service, log_lines):
+    """Return the inspect documents of the service's containers, with the tail of the unwell."""
+    label = json.dumps({"label": ["pdinfra.service=%s" % service]})
+    query = urllib.parse.urlencode({"all": "1", "filters": label})
+    result = []
+    for row in docker_json("/containers/json?" + query):
+        try:
+            inspect = docker_json("/containers/%s/json" % row["Id"])
+            healthy = inspect["State"].get("Health", {}).get("Status") == "healthy"
+            if log_lines and not healthy:
+                inspect["pdinfra_log"] = log_tail(row["Id"], log_lines)
+        except OSError:
+            # It went away between the list and the look: then it is not there.
+            continue
+        result.append(inspect)
+    return result
+
+
+def engine(service, log_lines, containers_only):
+    """Return Docker's own account of itself, or why there is none."""
+    found = {"client": shutil.which("dockerd") or shutil.which("docker"), "error": None}
+    try:
+        found["containers"] = containers(service, log_lines)
+        if not containers_only:
+            found["version"] = docker_json("/version")
+            found["info"] = {"DockerRootDir": docker_json("/info").get("DockerRootDir", "")}
+            found["images"] = [
+                {key: image.get(key) for key in ("Id", "RepoTags", "RepoDigests")}
+                for image in docker_json("/images/json")
+            ]
+    except PermissionError as error:
+        found["error"] = {"kind": "denied", "text": str(error)}
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        kind = "stopped" if shutil.which("dockerd") else "absent"
+        found["error"] = {"kind": kind, "text": str(error)}
+    except (OSError, ValueError) as error:
+        found["error"] = {"kind": "stopped", "text": str(error)}
+    return found
+
+
+def model(path):
+    """Return the names and sizes of a model directory's files, and the small texts among them."""
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        return {"error": error.strerror}
+    files = {}
+    for name in names:
+        try:
+            files[name] = os.stat(os.path.join(path, name)).st_size
+        except OSError:
+            # A dangling link counts as not there.
+            continue
+    texts = {name: read_file(os.path.join(path, name)) for name in MODEL_TEXTS if name in files}
+    return {"error": None, "files": files, "texts": texts}
+
+
+def listeners(ports):
+    """Return the listening sockets' inodes by port, with the process where it can be seen."""
+    inodes = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in (read_file(table) or "").splitlines()[1:]:
+            fields = line.split()
+            port = int(fields[1].rpartition(":")[2], 16)
+            if fields[3] == "0A" and port in ports:
+                inodes["socket:[%s]" % fields[9]] = port
+    result = {}
+    if not inodes:
+        return result
+    for link in glob.iglob("/proc/[0-9]*/fd/*"):
+        try:
+            port = inodes.get(os.readlink(link))
+        except OSError:
+            continue
+        if port is not None:
+            pid = link.split("/")[2]
+            result[str(port)] = {"pid": int(pid), "command": read_file("/proc/%s/comm" % pid)}
+    return result
+
+
+def free(path):
+    """Return the bytes that can be written below a path, or None."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize
+
+
+def main():
+    """Collect and return."""
+    module = AnsibleModule(
+        argument_spec={
+            "service": {"type": "str", "required": True},
+            "models": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "log_lines": {"type": "int", "default": 0},
+            "containers_only": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    raw = {"docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])}
+    if not wanted["containers_only"]:
+        raw.update(
+            hostname=socket.gethostname(),
+            time=time.time(),
+            files={path: read_file(path) for path in FILES},
+            disk_free={path: free(path) for path in DISKS},
+            models={path: model(path) for path in wanted["models"]},
+            processes=listeners(set(wanted["ports"])),
+        )
+    module.exit_json(changed=False, raw=raw)
+
+
+if __name__ == "__main__":
+    main()
