@@ -72,7 +72,8 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
         if pair.ok:
             line = (
                 f"✓ KV moved: {pair.external_tokens} of {pair.prompt_tokens} prompt tokens "
-                f"went from {pair.prefill} to {pair.decode} (decode's own counter external_kv_transfer)."
+                f"went from {pair.prefill} to {pair.decode} "
+                "(decode's own counter external_kv_transfer)."
             )
             console.print(Text(line, "green"), soft_wrap=True)
     for problem in proof.problems:

@@ -60,7 +60,7 @@ def _memory(plan: HostPlan, facts: HostFacts) -> Check:
 
 def _disk(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
     """Docker's folder has room for what is to be built or pulled, and for logs."""
-    missing = [image for image in plan.images if image.ref not in facts.images]
+    missing = [image for image in plan.images if not facts.has_image(image)]
     need = BUILD_BYTES if any(image.source == "build" for image in missing) else RUN_BYTES
     path = next(
         p for p in (facts.docker.root, "/var/lib/docker", "/var/lib", "/") if p in facts.disk_free
@@ -109,7 +109,7 @@ def _clock(plan: HostPlan, facts: HostFacts, clock: float) -> Check:
 def _images(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
     """The images are there, or `up` gets them."""
     for image in plan.images:
-        if image.ref in facts.images:
+        if facts.has_image(image):
             yield _check("image", plan, "ok", image.ref, image.ref)
         else:
             yield _check(

@@ -46,7 +46,9 @@ class ServiceStatus(BaseModel):
 def status(seen: Look) -> ServiceStatus:
     """Ask every member at once, from here."""
     router = seen.plan.router
-    members = [(i.id, i.role, i.host, i.url) for i in seen.plan.instances]
+    members: list[tuple[str, str, str, str]] = [
+        (i.id, i.role, i.host, i.url) for i in seen.plan.instances
+    ]
     members.append((router.id, "router", router.host, router.url))
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
         ready = list(pool.map(lambda member: client.healthy(member[3]), members))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from pdinfra.model.plan import ContainerSpec
+from pdinfra.model.plan import ContainerSpec, Image
 
 
 class Fact(BaseModel):
@@ -81,6 +81,18 @@ class HostFacts(Fact):
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""
         return next((c for c in self.containers if c.id == container_id), None)
+
+    def has_image(self, image: Image) -> bool:
+        """Tell whether the host has an image by its name and, if one is asked for, its digest."""
+        # Docker leaves the name of its own registry out.
+        name = image.ref.removeprefix("docker.io/").removeprefix("library/")
+        if name not in self.images:
+            return False
+        if image.digest is None:
+            return True
+        repository, _, tag = name.rpartition(":")
+        pinned = f"{repository if '/' not in tag else name}@{image.digest}"
+        return self.images.get(pinned) == self.images[name]
 
     def model(self, path: str) -> ModelFact | None:
         """Return what was seen of one model directory."""

@@ -48,7 +48,7 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
         how = "install and start it" if facts.docker.state == "absent" else "start it"
         create("engine", "docker", f"no Docker engine answers: {how}")
     for image in plan.images:
-        if image.ref not in facts.images:
+        if not facts.has_image(image):
             create("image", image.ref, f"not on the host: {image.source} it")
     for model in plan.models:
         fact = facts.model(model.path)

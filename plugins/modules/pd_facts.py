@@ -4,6 +4,19 @@
 
 from __future__ import annotations
 
+import glob
+import http.client
+import json
+import os
+import shutil
+import socket
+import struct
+import time
+import urllib.parse
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
 DOCUMENTATION = r"""
 module: pd_facts
 short_description: Collect what one host looks like now
@@ -53,18 +66,6 @@ raw:
   returned: always
 """
 
-import glob  # noqa: E402
-import http.client  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import shutil  # noqa: E402
-import socket  # noqa: E402
-import struct  # noqa: E402
-import time  # noqa: E402
-import urllib.parse  # noqa: E402
-
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-
 SOCKET = "/var/run/docker.sock"
 FILES = ("/etc/os-release", "/proc/meminfo", "/proc/1/comm", "/proc/net/tcp", "/proc/net/tcp6")
 DISKS = ("/", "/var", "/var/lib", "/var/lib/docker", "/var/cache")
@@ -74,14 +75,14 @@ MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin
 class DockerConnection(http.client.HTTPConnection):
     """HTTP over Docker's Unix socket."""
 
-    def connect(self):
+    def connect(self) -> None:
         """Connect to the socket instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(SOCKET)
 
 
-def docker(path):
+def docker(path: str) -> bytes:
     """GET a path of Docker's API; return the body's bytes. Raises OSError."""
     connection = DockerConnection("docker", timeout=30)
     try:
@@ -95,12 +96,12 @@ def docker(path):
     return body
 
 
-def docker_json(path):
+def docker_json(path: str) -> Any:
     """GET a path of Docker's API as JSON."""
     return json.loads(docker(path))
 
 
-def read_file(path, limit=8 << 20):
+def read_file(path: str, limit: int = 8 << 20) -> str | None:
     """Return a file's text, or None where there is none to read."""
     try:
         with open(path, "rb") as handle:
@@ -109,7 +110,7 @@ def read_file(path, limit=8 << 20):
         return None
 
 
-def log_tail(container, lines):
+def log_tail(container: str, lines: int) -> list[str]:
     """Return a container's last log lines (stdout and stderr, Docker's frames taken off)."""
     data = docker("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (container, lines))
     text = b""
@@ -120,7 +121,7 @@ def log_tail(container, lines):
     return (text or data).decode("utf-8", "replace").splitlines()[-lines:]
 
 
-def containers(service, log_lines):
+def containers(service: str, log_lines: int) -> list[dict[str, Any]]:
     """Return the inspect documents of the service's containers, with the tail of the unwell."""
     label = json.dumps({"label": ["pdinfra.service=%s" % service]})
     query = urllib.parse.urlencode({"all": "1", "filters": label})
@@ -138,9 +139,9 @@ def containers(service, log_lines):
     return result
 
 
-def engine(service, log_lines, containers_only):
+def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any]:
     """Return Docker's own account of itself, or why there is none."""
-    found = {"client": shutil.which("dockerd") or shutil.which("docker"), "error": None}
+    found: dict[str, Any] = {"error": None}
     try:
         found["containers"] = containers(service, log_lines)
         if not containers_only:
@@ -160,7 +161,7 @@ def engine(service, log_lines, containers_only):
     return found
 
 
-def model(path):
+def model(path: str) -> dict[str, Any]:
     """Return the names and sizes of a model directory's files, and the small texts among them."""
     try:
         names = sorted(os.listdir(path))
@@ -177,7 +178,7 @@ def model(path):
     return {"error": None, "files": files, "texts": texts}
 
 
-def listeners(ports):
+def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:
     """Return the listening sockets' inodes by port, with the process where it can be seen."""
     inodes = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -186,21 +187,24 @@ def listeners(ports):
             port = int(fields[1].rpartition(":")[2], 16)
             if fields[3] == "0A" and port in ports:
                 inodes["socket:[%s]" % fields[9]] = port
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     if not inodes:
         return result
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         try:
-            port = inodes.get(os.readlink(link))
+            target = os.readlink(link)
         except OSError:
             continue
-        if port is not None:
+        if target in inodes:
             pid = link.split("/")[2]
-            result[str(port)] = {"pid": int(pid), "command": read_file("/proc/%s/comm" % pid)}
+            result[str(inodes[target])] = {
+                "pid": int(pid),
+                "command": read_file("/proc/%s/comm" % pid),
+            }
     return result
 
 
-def free(path):
+def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
         stat = os.statvfs(path)
@@ -209,7 +213,7 @@ def free(path):
     return stat.f_bavail * stat.f_frsize
 
 
-def main():
+def main() -> None:
     """Collect and return."""
     module = AnsibleModule(
         argument_spec={
@@ -222,7 +226,9 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params
-    raw = {"docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])}
+    raw: dict[str, Any] = {
+        "docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])
+    }
     if not wanted["containers_only"]:
         raw.update(
             hostname=socket.gethostname(),
