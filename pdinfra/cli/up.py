@@ -70,7 +70,10 @@ def _announce(event: Event, json: bool) -> None:
 
 
 def _refuse(seen: Look) -> None:
-    """Raise DriverError for failed checks: nothing was touched."""
+    """Raise DriverError for what forbids to start: nothing was touched."""
+    if not seen.plan.convergeable:
+        cause = f"stack {seen.plan.stack}: it validates and plans; its roles are built later"
+        raise DriverError([f"{cause}; nothing was touched. Fix: use pd_stack native"], FAILED)
     bad = [check for check in seen.checks if check.status == "fail"]
     if bad:
         code = INVALID if any(check.invalid for check in bad) else FAILED

@@ -1,0 +1,90 @@
+"""Running what a user runs, and seeing what a user sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / "inventories" / "local"
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """All that it printed."""
+        return f"{self.out}\n{self.err}"
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+
+def command(*words: str) -> Result:
+    """Run a command in the repository, as in a shell with the environment activated."""
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        words, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def pdinfra(verb: str, *options: str, inventory: Path = LOCAL) -> Result:
+    """Run one verb."""
+    return command(sys.executable, "-m", "pdinfra", verb, "-i", str(inventory), *options)
+
+
+def playbook(name: str, *options: str, inventory: Path = LOCAL) -> Result:
+    """Run ansible-playbook by itself."""
+    return command("ansible-playbook", name, "-i", str(inventory), *options)
+
+
+def changed_inventory(folder: Path, **variables: Any) -> Path:
+    """Return a copy of inventories/local with some variables set."""
+    shutil.copytree(LOCAL, folder / "inventory")
+    path = folder / "inventory" / "group_vars" / "all.yml"
+    known = yaml.safe_load(path.read_text()) or {}
+    path.write_text(yaml.safe_dump(known | variables, allow_unicode=True))
+    return folder / "inventory"
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Return the inspect documents of the service's containers, by instance id."""
+    names = command("docker", "ps", "-aq", "--filter", "label=pdinfra.service=pd").out.split()
+    if not names:
+        return {}
+    found = json.loads(command("docker", "inspect", *names).out)
+    return {each["Config"]["Labels"]["pdinfra.instance"]: each for each in found}
+
+
+def identities() -> dict[str, tuple[str, str]]:
+    """Return what a restart or a replacement would change: id and StartedAt, by instance id."""
+    return {name: (each["Id"], each["State"]["StartedAt"]) for name, each in containers().items()}
+
+
+def wait_until(what: str, seconds: float, holds: Callable[[], bool]) -> float:
+    """Wait for a condition, with a limit; return the seconds that it took."""
+    started = time.monotonic()
+    while not holds():
+        assert time.monotonic() - started < seconds, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+    return time.monotonic() - started
