@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.changes import Change, Kind
-from pdinfra.model.plan import Container, HostPlan, Image, Model
+from pdinfra.model.plan import Container, HostPlan, Image
 from pdinfra.planning.changes import stages
 
 
@@ -20,6 +21,15 @@ class ContainerWork(BaseModel):
     recreate: bool
 
 
+class ModelWork(BaseModel):
+    """A model directory to provide."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    source: Literal["directory", "tiny"]
+
+
 class HostWork(BaseModel):
     """What the roles do on one host. Empty lists mean that nothing is to be done."""
 
@@ -27,7 +37,7 @@ class HostWork(BaseModel):
 
     stages: tuple[Kind, ...]
     images: tuple[Image, ...]
-    models: tuple[Model, ...]
+    models: tuple[ModelWork, ...]
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
     removed_instances: tuple[str, ...]
@@ -56,7 +66,11 @@ def host_work(plan: HostPlan, service: str, changes: Sequence[Change], *, check:
     return HostWork(
         stages=tuple(stages(changes, check=check)),
         images=tuple(image for image in plan.images if ("image", image.ref) in todo),
-        models=tuple(model for model in plan.models if ("model", model.path) in todo),
+        models=tuple(
+            ModelWork(path=model.path, source=model.source)
+            for model in plan.models
+            if ("model", model.path) in todo
+        ),
         instances=containers("instance"),
         routers=containers("router"),
         removed_instances=removed("instance"),

@@ -72,7 +72,9 @@ class NativeStack:
             "--prometheus-port", str(host.router_metrics_port),
             "--policy", host.router_policy,
             "--intra-node-data-parallel-size", "1",
+            # The defaults (30 s and 60 s) leave a member that came back unused for minutes.
             "--worker-startup-check-interval", "1",
+            "--health-check-interval-secs", "5",
         ]  # fmt: skip
         mixed = [instance.url for instance in instances if instance.role == "mixed"]
         if mixed:
