@@ -22,6 +22,7 @@ lint: $(VENV)/dev  ## ruff, mypy, ansible-lint (production profile).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict
 
 test: lint  ## Everything: lint, unit tests, the real service on this machine.

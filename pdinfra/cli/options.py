@@ -18,7 +18,14 @@ from pdinfra.driver.progress import Progress
 from pdinfra.driver.run import Event, Run, run_playbook
 
 InventoryOption = Annotated[
-    Path, typer.Option("--inventory", "-i", help="Inventory folder or file.", metavar="PATH")
+    Path,
+    typer.Option(
+        "--inventory",
+        "-i",
+        help="Inventory folder or file.",
+        metavar="PATH",
+        show_default="inventories/local",
+    ),
 ]
 LimitOption = Annotated[
     str | None, typer.Option("--limit", help="Only these hosts (Ansible's pattern).")

@@ -14,6 +14,7 @@ BUILD_BYTES = 12 * GIB
 """Building the CPU images: wheels, build stage, image, root filesystem (measured: 9.5 GiB)."""
 RUN_BYTES = 2 * GIB
 """Logs and the engines' own caches."""
+WIDENED = 2
 CLOCK_SECONDS = 30.0
 
 Status = Literal["ok", "warn", "fail"]
@@ -50,7 +51,11 @@ def _memory(plan: HostPlan, facts: HostFacts) -> Check:
     running = {c.id for c in facts.containers if c.state == "running"}
     planned = {container.id for container in plan.containers}
     share = len(planned - running) / max(len(planned), 1)
-    need = int(plan.memory * share)
+    weights = max((model.weight_bytes for model in facts.models), default=0)
+    engines = [c for c in plan.containers if c.kind == "instance" and c.id not in running]
+    # A CPU engine holds its weights in host memory, twice the file where it widens them to float32.
+    held = WIDENED * weights * len(engines) if plan.accelerator == "cpu" else 0
+    need = int(plan.memory * share) + held
     found, expected = _gib(facts.memory_available), f"{_gib(need)} for containers to start"
     if facts.memory_available >= need:
         return _check("memory", plan, "ok", f"{found} free", expected)

@@ -42,20 +42,21 @@ class InstanceSettings(BaseModel):
         None,
         description=(
             "First port of the KV side channel (one per tensor-parallel rank). Default: 5600, "
-            "5700, 5800 by role."
+            "5700, 5800 by role (ascend: 36000, 36200, 36400), plus index times ranks."
         ),
     )
     internal_port: Port | None = Field(
         None,
         description=(
-            "First of 8 ports for the engine's own processes (VLLM_PORT). Default: 21000 plus 8 "
+            "First of 8 ports for the engine's own processes (VLLM_PORT). Default: 12000 plus 8 "
             "per instance on the host."
         ),
     )
     devices: list[Annotated[int, Field(ge=0)]] | None = Field(
         None,
         description=(
-            "Physical ids of the cards this instance owns. Default: the next free ones on the host."
+            "Physical ids of the cards this instance owns; as pd_devices, the pool that the "
+            "host's instances are given theirs from. Default: the next free ones."
         ),
     )
     tensor_parallel_size: int | None = Field(
@@ -101,7 +102,10 @@ class InstanceSettings(BaseModel):
     shm_gib: float | None = Field(
         None,
         gt=0,
-        description="/dev/shm of the container, GiB. vLLM dies with Docker's 64 MiB. Default: 1.",
+        description=(
+            "/dev/shm of the container, GiB; vLLM dies with Docker's 64 MiB. Default: 1 on cpu, "
+            "16 on nvidia, 64 on ascend."
+        ),
     )
     enforce_eager: bool | None = Field(
         None,
@@ -227,7 +231,7 @@ class HostSettings(InstanceSettings):
     )
     router_port: Port = Field(8000, description="Port of the OpenAI-compatible entry.")
     router_metrics_port: Port = Field(
-        29000,
+        9001,
         description="Port of the router's Prometheus metrics.",
     )
     router_bind: str | None = Field(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
-from pdinfra.model.plan import Container, ContainerSpec, HostPlan
+from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
 
 RUNNING = ("running", "restarting")
 STAGES: tuple[Kind, ...] = ("engine", "image", "model", "instance", "router")
@@ -17,7 +17,8 @@ STAGES: tuple[Kind, ...] = ("engine", "image", "model", "instance", "router")
 def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
     """Return one host's changes, in the order in which they will be made."""
     changes = _prerequisites(plan, facts)
-    changes += [_container_change(c, facts) for c in plan.containers]
+    images = {image.ref: image for image in plan.images}
+    changes += [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
     planned = {container.id for container in plan.containers}
     changes += removals(plan.name, (c for c in facts.containers if c.id not in planned))
     return changes
@@ -57,7 +58,7 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
     return changes
 
 
-def _container_change(wanted: Container, facts: HostFacts) -> Change:
+def _container_change(wanted: Container, image: Image | None, facts: HostFacts) -> Change:
     """Compare one container with what is there."""
 
     def change(action: str, reason: str, fields: tuple[FieldChange, ...] = ()) -> Change:
@@ -85,6 +86,8 @@ def _container_change(wanted: Container, facts: HostFacts) -> Change:
         return change("replace", f"is {found.state} (exit code {found.exit_code}), should run")
     if found.health == "unhealthy":
         return change("replace", "is unhealthy")
+    if image is not None and not facts.has_image(image):
+        return change("replace", f"its image {image.ref} is brought anew ({image.source})")
     current = facts.images.get(wanted.spec.image)
     if current and found.image_id != current:
         fields = (FieldChange(field="image id", old=found.image_id[:19], new=current[:19]),)

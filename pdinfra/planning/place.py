@@ -152,7 +152,7 @@ def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:
     args: list[str] = []
     for layer in (want.host.settings, getattr(want.host.settings, want.role), want.entry):
         env |= (layer.env if layer else None) or {}
-        args = (layer.engine_args if layer else None) or args
+        args = args if layer is None or layer.engine_args is None else layer.engine_args
     return EngineSettings(
         dtype=str(pick("dtype", "float32" if cpu else "auto")),
         max_model_len=optional_int("max_model_len", 8192 if cpu else None),

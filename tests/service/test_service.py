@@ -164,7 +164,7 @@ def test_containers_have_least_privilege_labels_and_limits() -> None:
 @pytest.mark.usefixtures("service")
 def test_engines_and_router_listen_on_the_planned_address_only() -> None:
     listening = command("ss", "-ltnH").out
-    for port in (8000, 8100, 8200, 5600, 5700, 29000):
+    for port in (8000, 8100, 8200, 5600, 5700, 9001):
         lines = [line for line in listening.splitlines() if f":{port} " in line]
         assert lines, f"nobody listens on {port}"
         assert all(f"127.0.0.1:{port}" in line for line in lines), lines
