@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pdinfra.model.checks import Check
-from pdinfra.model.facts import HostFacts, ModelFact
+from pdinfra.model.facts import ContainerFact, HostFacts, ModelFact, PortFact
 from pdinfra.model.plan import HostPlan, Model
 
 GIB = 1024**3
@@ -83,13 +83,9 @@ def _disk(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
 
 def _ports(plan: HostPlan, facts: HostFacts) -> Check:
     """Nobody else listens where our containers will."""
-    running = {c.id for c in facts.containers if c.state in ("running", "restarting")}
-    wanted = {
-        port.port: port
-        for port in plan.ports
-        if port.owner not in running and port.purpose != "internal"
-    }
-    clashes = [fact for fact in facts.listening if fact.port in wanted]
+    running = [c for c in facts.containers if c.state in ("running", "restarting")]
+    wanted = {port.port: port for port in plan.ports if port.purpose != "internal"}
+    clashes = [fact for fact in facts.listening if fact.port in wanted and not _ours(fact, running)]
     if not clashes:
         return _check("ports", plan, "ok", "free", f"{len(wanted)} ports free")
     found = ", ".join(
@@ -98,6 +94,15 @@ def _ports(plan: HostPlan, facts: HostFacts) -> Check:
     )
     fix = "stop what listens there, or give the instance another port"
     return _check("ports", plan, "fail", found, f"{len(wanted)} ports free", fix)
+
+
+def _ours(fact: PortFact, running: Sequence[ContainerFact]) -> bool:
+    """Tell whether one of the service's containers listens there: those make room by themselves."""
+    if fact.container is not None:
+        return any(container.container_id == fact.container for container in running)
+    # Its process could not be seen; what our containers were told to listen on is on their argv.
+    told = [word for c in running for word in (*c.spec.command, *c.spec.env.values())]
+    return str(fact.port) in told
 
 
 def _clock(plan: HostPlan, facts: HostFacts, clock: float) -> Check:
@@ -140,10 +145,10 @@ def _model(plan: HostPlan, model: Model, fact: ModelFact | None) -> Iterator[Che
         fix = "complete the download; the files must be in the directory itself"
         yield _check("model", plan, "fail", f"no {', no '.join(fact.missing)}", expected, fix)
         return
-    uneven = [n for n in model.tensor_parallel_sizes if fact.heads and fact.heads % n]
+    uneven = [n for n in model.tensor_parallel_sizes if not fact.splits_over(n)]
     for size in uneven:
-        fix = f"set pd_tensor_parallel_size to a divisor of {fact.heads}"
-        found = f"{fact.heads} attention heads"
+        fix = f"set pd_tensor_parallel_size to a divisor of {fact.heads} that fits the KV heads"
+        found = f"{fact.heads} attention heads, {fact.kv_heads} KV heads"
         check = _check(
             "model", plan, "fail", found, f"heads divisible by tensor_parallel_size {size}", fix
         )

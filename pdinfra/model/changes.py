@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Action = Literal["create", "replace", "keep", "remove"]
 Kind = Literal["engine", "image", "model", "instance", "router"]
@@ -41,6 +41,7 @@ class Change(BaseModel):
     action: Action
     reason: str
     fields: tuple[FieldChange, ...] = ()
+    container: str = Field("", description="The real name of a container to remove.")
 
 
 def summary(changes: Iterable[Change]) -> dict[str, int]:

@@ -44,13 +44,21 @@ class ModelFact(Fact):
     kv_heads: int = 0
     weight_bytes: int = 0
 
+    def splits_over(self, ranks: int) -> bool:
+        """Tell whether the heads can be split (vLLM copies KV heads if there are more ranks)."""
+        if not self.heads:
+            return True
+        even = self.kv_heads % ranks == 0 or ranks % self.kv_heads == 0
+        return self.heads % ranks == 0 and even
+
 
 class PortFact(Fact):
-    """A TCP port that something listens on, with its process where it could be seen."""
+    """A TCP port that something listens on, with its process and container id where seen."""
 
     port: int
     address: str
     process: str | None = None
+    container: str | None = None
 
 
 class DockerFact(Fact):

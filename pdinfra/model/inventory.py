@@ -18,6 +18,9 @@ Accelerator = Literal["cpu", "nvidia", "ascend"]
 ImageSource = Literal["build", "pull", "load"]
 
 ROLES: tuple[Role, ...] = ("prefill", "decode", "mixed")
+MOST_GIB = 65536
+"""More than any host has: a slip of the pen."""
+MOST_RANKS = 1024
 GROUPS: tuple[str, ...] = (*ROLES, "router")
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -62,6 +65,7 @@ class InstanceSettings(BaseModel):
     tensor_parallel_size: int | None = Field(
         None,
         ge=1,
+        le=MOST_RANKS,
         description="Cards that one copy of the model is split over. Default: 1.",
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
@@ -97,11 +101,13 @@ class InstanceSettings(BaseModel):
     memory_gib: float | None = Field(
         None,
         gt=0,
+        le=MOST_GIB,
         description="Memory limit of the container, GiB. Default: none.",
     )
     shm_gib: float | None = Field(
         None,
         gt=0,
+        le=MOST_GIB,
         description=(
             "/dev/shm of the container, GiB; vLLM dies with Docker's 64 MiB. Default: 1 on cpu, "
             "16 on nvidia, 64 on ascend."

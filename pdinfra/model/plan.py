@@ -160,6 +160,9 @@ class HostPlan(Frozen):
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
     memory: int = Field(description="Bytes that the planned containers are expected to use.")
+    neighbours: tuple[str, ...] = Field(
+        (), description="Containers that other inventory hosts plan on this same machine."
+    )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()
     observe: Observe

@@ -19,7 +19,7 @@ def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
     changes = _prerequisites(plan, facts)
     images = {image.ref: image for image in plan.images}
     changes += [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
-    planned = {container.id for container in plan.containers}
+    planned = {*plan.neighbours, *(container.id for container in plan.containers)}
     changes += removals(plan.name, (c for c in facts.containers if c.id not in planned))
     return changes
 
@@ -33,6 +33,7 @@ def removals(host: str, containers: Iterable[ContainerFact]) -> list[Change]:
             id=container.id,
             action="remove",
             reason="not in the plan",
+            container=container.name,
         )
         for container in containers
     ]

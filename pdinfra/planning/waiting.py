@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.facts import ContainerFact
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CRASH_LOOP = 3
 """Restarts after which a container is not going to come up by itself."""
 
@@ -35,9 +37,16 @@ def waiting(ids: Sequence[str], containers: Iterable[ContainerFact]) -> Waiting:
         elif _lost(container):
             failed.append(_why(container))
         else:
-            last = container.last_log[-1][-120:] if container.last_log else container.state
-            pending.append(f"{name}: {last}")
+            pending.append(f"{name}: {_last_words(container)}")
     return Waiting(done=not pending or bool(failed), waiting=tuple(pending), failed=tuple(failed))
+
+
+def _last_words(container: ContainerFact) -> str:
+    """Return the last log line without colours and the logger's preamble, or the state."""
+    if not container.last_log:
+        return container.state
+    line = COLOURS.sub("", container.last_log[-1]).strip()
+    return line.rpartition("] ")[2][:80] or container.state
 
 
 def _lost(container: ContainerFact) -> bool:

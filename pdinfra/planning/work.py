@@ -58,7 +58,7 @@ def host_work(plan: HostPlan, service: str, changes: Sequence[Change], *, check:
 
     def removed(kind: Kind) -> tuple[str, ...]:
         return tuple(
-            f"pd-{service}-{change.id}"
+            change.container
             for change in changes
             if change.kind == kind and change.action == "remove"
         )

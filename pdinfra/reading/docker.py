@@ -94,7 +94,8 @@ def _spec(inspect: Mapping[str, Any], env_names: str) -> ContainerSpec:
             for limit in host.get("Ulimits") or []
         ),
         cap_drop=tuple(host.get("CapDrop") or ()),
-        security_opts=tuple(host.get("SecurityOpt") or ()),
+        # Docker adds label=disable to a privileged container by itself.
+        security_opts=tuple(o for o in host.get("SecurityOpt") or () if o != "label=disable"),
         privileged=bool(host.get("Privileged")),
         init=bool(host.get("Init")),
         restart_policy=(host.get("RestartPolicy") or {}).get("Name", ""),

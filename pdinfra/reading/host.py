@@ -12,6 +12,7 @@ from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.model_dir import model_fact
 
 KIB = 1024
+CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
@@ -65,7 +66,13 @@ def _listening(
             name = (
                 f"{(process['command'] or '?').strip()} (pid {process['pid']})" if process else None
             )
-            fact = PortFact(port=int(port, 16), address=_address(address), process=name)
+            inside = CONTAINER_ID.search((process or {}).get("cgroup") or "")
+            fact = PortFact(
+                port=int(port, 16),
+                address=_address(address),
+                process=name,
+                container=inside.group() if inside else None,
+            )
             found[(fact.port, fact.address)] = fact
     return tuple(found[key] for key in sorted(found))
 

@@ -51,8 +51,12 @@ def _missing_shards(weights: Mapping[str, int], texts: Mapping[str, str | None])
         return ["weights (*.safetensors)"]
     wanted: set[str] = set()
     for name in INDEXES:
-        index = _json(texts.get(name))
-        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if name not in texts:
+            continue
+        index = _json(texts[name])
+        if not isinstance(index, dict):
+            return [f"{name} that is valid JSON"]
+        shards = index.get("weight_map")
         if isinstance(shards, dict):
             wanted |= {str(shard) for shard in shards.values()}
             break

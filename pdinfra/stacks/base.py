@@ -116,6 +116,11 @@ def finish(launch: Launch, engine: Engine) -> Launch:
     )
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether only the machine itself reaches an address."""
+    return address in ("localhost", "::1") or address.startswith("127.")
+
+
 def _accelerator_env(engine: Engine) -> dict[str, str]:
     """Return the environment that the accelerator needs."""
     settings = engine.settings
@@ -129,6 +134,6 @@ def _accelerator_env(engine: Engine) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     }
-    if engine.address.startswith("127."):
+    if is_loopback(engine.address):
         env["GLOO_SOCKET_IFNAME"] = "lo"
     return env

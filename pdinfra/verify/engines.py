@@ -47,7 +47,11 @@ class Client:
 
     def sources(self, url: str) -> dict[str, int]:
         """Return an engine's prompt tokens by source. Raises EngineError."""
-        return prompt_tokens(self._text("GET", f"{url}/metrics").text)
+        text = self._text("GET", f"{url}/metrics").text
+        try:
+            return prompt_tokens(text)
+        except ValueError as error:
+            raise EngineError(f"{url}/metrics answered something that is no metrics") from error
 
     def healthy(self, url: str, seconds: float = 2.0) -> bool:
         """Tell whether /health answers 200 within so many seconds."""

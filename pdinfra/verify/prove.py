@@ -29,7 +29,9 @@ def prove(plan: Plan, states: Mapping[str, str], *, patience: float) -> Proof:
     with Client() as client:
         pairs = _pairs(client, plan, states)
         lone = [_lone(client, plan, instance, states) for instance in plan.by_role("mixed")]
-        completion = _through_router(client, plan, patience, try_again=all(p.ok for p in pairs))
+        completion = _through_router(
+            client, plan, states, patience, try_again=all(p.ok for p in pairs)
+        )
     problems = [f"{p.prefill} → {p.decode}: {p.error}" for p in pairs if p.error]
     problems += [error for error in lone if error]
     if completion.error:
@@ -78,11 +80,10 @@ def _pair(
         answer = client.complete(
             decode.url, {**body, "max_tokens": 8, "kv_transfer_params": params}
         )
-        tokens = int(answer["usage"]["prompt_tokens"])
+        tokens = _usage(answer, "prompt_tokens", decode.url)
         moved = _moved(client, decode, before)
     except EngineError as error:
-        why = states.get(member.id)
-        return failed(f"{member.id}{f' is {why}' if why else ''}: {error}")
+        return failed(f"{member.id}{_because(states, member.id)}: {error}")
     if not moved:
         return failed(
             f"{decode.id} answered, but computed all {tokens} prompt tokens itself", tokens
@@ -111,30 +112,46 @@ def _lone(client: Client, plan: Plan, instance: Instance, states: Mapping[str, s
     try:
         _text(client.complete(instance.url, _body(plan)), instance.url)
     except EngineError as error:
-        why = states.get(instance.id)
-        return f"{instance.id}{f' is {why}' if why else ''}: {error}"
+        return f"{instance.id}{_because(states, instance.id)}: {error}"
     return None
 
 
-def _through_router(client: Client, plan: Plan, patience: float, *, try_again: bool) -> Completion:
+def _through_router(
+    client: Client, plan: Plan, states: Mapping[str, str], patience: float, *, try_again: bool
+) -> Completion:
     """Complete one prompt as a client would; again, for a while, if the members are well."""
     limit = time.monotonic() + (patience if try_again else 0)
     while True:
         try:
             answer = client.complete(plan.router.url, _body(plan))
             text = _text(answer, plan.router.url)
+            tokens = _usage(answer, "completion_tokens", plan.router.url)
         except EngineError as error:
             if time.monotonic() > limit:
-                return Completion(prompt=PROMPT, error=f"router: {error}")
+                why = f"router{_because(states, 'router')}: {error}"
+                return Completion(prompt=PROMPT, error=why)
             time.sleep(0.5)
             continue
-        tokens = int(answer["usage"]["completion_tokens"])
         return Completion(prompt=PROMPT, text=text, completion_tokens=tokens)
 
 
 def _body(plan: Plan) -> dict[str, Any]:
     """Return a short request."""
     return {"model": plan.model_name, "prompt": PROMPT, "max_tokens": 48, "temperature": 0}
+
+
+def _usage(answer: Mapping[str, Any], name: str, url: str) -> int:
+    """Return a count of the answer's usage. Raises EngineError where there is none."""
+    usage = answer.get("usage")
+    count = usage.get(name) if isinstance(usage, dict) else None
+    if not isinstance(count, int):
+        raise EngineError(f"{url} answered without usage.{name}")
+    return count
+
+
+def _because(states: Mapping[str, str], member: str) -> str:
+    """Return " is exited …" for a member that is known not to run."""
+    return f" is {states[member]}" if member in states else ""
 
 
 def _text(answer: Mapping[str, Any], url: str) -> str:

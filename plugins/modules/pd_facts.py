@@ -200,6 +200,7 @@ def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:
             result[str(inodes[target])] = {
                 "pid": int(pid),
                 "command": read_file("/proc/%s/comm" % pid),
+                "cgroup": read_file("/proc/%s/cgroup" % pid),
             }
     return result
 
@@ -230,11 +231,12 @@ def main() -> None:
         "docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])
     }
     if not wanted["containers_only"]:
+        docker_root = raw["docker"].get("info", {}).get("DockerRootDir", "")
         raw.update(
             hostname=socket.gethostname(),
             time=time.time(),
             files={path: read_file(path) for path in FILES},
-            disk_free={path: free(path) for path in DISKS},
+            disk_free={path: free(path) for path in (*DISKS, docker_root) if path},
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
         )
