@@ -69,6 +69,8 @@ def changed_inventory(folder: Path, **variables: Any) -> Path:
 
 def containers() -> dict[str, dict[str, Any]]:
     """Return the inspect documents of the service's containers, by instance id."""
+    if shutil.which("docker") is None:
+        return {}
     names = command("docker", "ps", "-aq", "--filter", "label=pdinfra.service=pd").out.split()
     if not names:
         return {}
@@ -79,6 +81,21 @@ def containers() -> dict[str, dict[str, Any]]:
 def identities() -> dict[str, tuple[str, str]]:
     """Return what a restart or a replacement would change: id and StartedAt, by instance id."""
     return {name: (each["Id"], each["State"]["StartedAt"]) for name, each in containers().items()}
+
+
+def processes(container: str = "") -> dict[int, str]:
+    """Return command lines by pid, of one container (by id) or of the whole machine."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if container in (folder / "cgroup").read_text():
+                line = (
+                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+                found[int(folder.name)] = line.strip()
+        except OSError:
+            continue  # It ended meanwhile.
+    return found
 
 
 def wait_until(what: str, seconds: float, holds: Callable[[], bool]) -> float:
