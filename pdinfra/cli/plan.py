@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,8 +19,9 @@ from pdinfra.cli.options import (
     run,
 )
 from pdinfra.cli.tables import show_changes
-from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, look
+from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, look, planned
 from pdinfra.model.changes import document
+from pdinfra.planning.changes import unseen_changes
 
 CHANGES = 2
 """Exit code for "there are changes" with --detailed-exitcode, as Terraform has it."""
@@ -32,11 +34,14 @@ def plan(
     detailed_exitcode: Annotated[
         bool, typer.Option(help="0 no change, 2 changes, 1 error; as Terraform.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Validate and plan without looking at the hosts.")
+    ] = False,
 ) -> None:
     """Show what `up` would do, and why. Changes nothing."""
     try:
         with reported(json):
-            seen = look(run("playbooks/look.yml", inventory, limit))
+            seen = _look(inventory, limit, offline)
             refuse_invalid(seen)
     except typer.Exit:
         if detailed_exitcode:
@@ -54,6 +59,15 @@ def plan(
         err.print(text, markup=False, style="yellow")
     if detailed_exitcode and any(change.action != "keep" for change in seen.changes):
         raise typer.Exit(CHANGES)
+
+
+def _look(inventory: Path, limit: str | None, offline: bool) -> Look:
+    """Return the plan with the hosts' changes, or with everything as to be created."""
+    if not offline:
+        return look(run("playbooks/look.yml", inventory, limit))
+    wanted = planned(run("playbooks/validate.yml", inventory, limit))
+    everything = [change for host in wanted.hosts for change in unseen_changes(host)]
+    return Look(plan=wanted, changes=everything, facts={}, checks=[])
 
 
 def refuse_invalid(seen: Look) -> None:

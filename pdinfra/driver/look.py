@@ -10,6 +10,7 @@ from pdinfra.model.changes import Change
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
+from pdinfra.model.problems import Problem
 from pdinfra.model.proof import Proof
 
 FAILED = 1
@@ -38,19 +39,26 @@ class Look:
 
 def look(run: Run) -> Look:
     """Return what a run saw. Raises DriverError if it did not get so far."""
-    planned = run.results.get("pdinfra_plan", {})
-    if problems := planned.get("pd_problems"):
-        lines = [f"{p['host']}: {p['thing']}: {p['cause']}. Fix: {p['fix']}" for p in problems]
-        raise DriverError(lines, INVALID)
+    plan = planned(run)
     compared = run.results.get("pdinfra_changes", {})
     if "facts" not in compared:
         raise DriverError(reasons(run), FAILED)
     return Look(
-        plan=Plan.model_validate(planned["plan"]),
+        plan=plan,
         changes=changes(compared),
         facts={h: HostFacts.model_validate(f) for h, f in compared["facts"].items()},
         checks=[Check.model_validate(check) for check in compared["checks"]],
     )
+
+
+def planned(run: Run) -> Plan:
+    """Return the plan alone. Raises DriverError with every problem of the inventory."""
+    result = run.results.get("pdinfra_plan", {})
+    if problems := result.get("pd_problems"):
+        raise DriverError([str(Problem.model_validate(p)) for p in problems], INVALID)
+    if "plan" not in result:
+        raise DriverError(reasons(run), FAILED)
+    return Plan.model_validate(result["plan"])
 
 
 def changes(compared: dict[str, Any]) -> list[Change]:

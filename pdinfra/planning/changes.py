@@ -24,6 +24,18 @@ def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
     return changes
 
 
+def unseen_changes(plan: HostPlan) -> list[Change]:
+    """Return what a host that was not looked at is to have: everything, as to be created."""
+    wanted: list[tuple[Kind, str]] = [("image", image.ref) for image in plan.images]
+    wanted += [("model", model.path) for model in plan.models if model.source == "tiny"]
+    wanted += [(container.kind, container.id) for container in plan.containers]
+    reason = "planned; the host was not looked at"
+    return [
+        Change(host=plan.name, kind=kind, id=name, action="create", reason=reason)
+        for kind, name in wanted
+    ]
+
+
 def removals(host: str, containers: Iterable[ContainerFact]) -> list[Change]:
     """Return the removal of containers of the service that no plan wants."""
     return [

@@ -45,7 +45,7 @@ class HostWork(BaseModel):
     wait_for: tuple[str, ...]
 
 
-def host_work(plan: HostPlan, service: str, changes: Sequence[Change], *, check: bool) -> HostWork:
+def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> HostWork:
     """Return the work that makes one host equal to the plan."""
     todo = {(change.kind, change.id): change.action for change in changes}
 

@@ -52,7 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         }
         listed = [change for mine in changes.values() for change in mine]
         work = {
-            host: host_work(plan.host(host), plan.service, mine, check=self._task.check_mode)
+            host: host_work(plan.host(host), mine, check=self._task.check_mode)
             for host, mine in changes.items()
         }
         result |= {

@@ -10,7 +10,7 @@ from tests.unit.builders import converged, facts, observed, plan
 
 
 def work(of: HostPlan, seen: HostFacts, *, check: bool = False) -> HostWork:
-    return host_work(of, "pd", host_changes(of, seen), check=check)
+    return host_work(of, host_changes(of, seen), check=check)
 
 
 def test_converged_host_has_nothing_to_do() -> None:
@@ -48,7 +48,7 @@ def test_all_planned_containers_are_waited_for() -> None:
 def test_removed_containers_are_named_as_docker_knows_them() -> None:
     of = plan().host("a")
     everything = [observed(container) for container in of.containers]
-    order = host_work(of, "pd", removals("a", everything), check=False)
+    order = host_work(of, removals("a", everything), check=False)
     assert order.removed_instances == ("pd-pd-prefill-a-0", "pd-pd-decode-a-0")
     assert order.removed_routers == ("pd-pd-router",)
     assert order.instances == order.routers == ()
