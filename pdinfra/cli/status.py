@@ -15,7 +15,7 @@ from pdinfra.cli.options import (
 )
 from pdinfra.cli.tables import show_status
 from pdinfra.driver import status as service
-from pdinfra.driver.look import look
+from pdinfra.driver.look import containers, look
 
 
 def status(
@@ -25,7 +25,8 @@ def status(
 ) -> None:
     """Show router and instances, their containers' states, and whether they answer."""
     with reported(json):
-        found = service.status(look(run("playbooks/look.yml", inventory, limit)))
+        done = run("playbooks/look.yml", inventory, limit)
+        found = service.status(look(done).plan, containers(done))
     if json:
         emit(found.document())
     else:

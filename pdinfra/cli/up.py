@@ -21,7 +21,17 @@ from pdinfra.cli.options import (
     run,
 )
 from pdinfra.cli.tables import show_changes, show_proof, show_status
-from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, changes, look, proof, reasons
+from pdinfra.driver.look import (
+    FAILED,
+    INVALID,
+    DriverError,
+    Look,
+    changes,
+    containers,
+    look,
+    proof,
+    reasons,
+)
 from pdinfra.driver.run import Event
 from pdinfra.driver.status import status
 from pdinfra.model.changes import document
@@ -53,8 +63,7 @@ def up(
         emit({"ok": ok, **document(seen.changes), "verify": verified, "seconds": seconds})
         finish(ok)
     if proven is not None:
-        with reported(json):
-            show_status(out, status(look(run("playbooks/look.yml", inventory, limit))))
+        show_status(out, status(seen.plan, containers(done)))
         show_proof(out, proven, seen.plan.router.url)
     if ok:
         out.print(f"[bold green]Service URL: {seen.plan.router.url}/v1[/]  ({seconds} s)")

@@ -8,10 +8,11 @@ from typing import Any
 from pdinfra.driver.run import Failure, Run
 from pdinfra.model.changes import Change
 from pdinfra.model.checks import Check
-from pdinfra.model.facts import HostFacts
+from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.model.problems import Problem
 from pdinfra.model.proof import Proof
+from pdinfra.reading.host import container_facts
 
 FAILED = 1
 INVALID = 2
@@ -49,6 +50,11 @@ def look(run: Run) -> Look:
         facts={h: HostFacts.model_validate(f) for h, f in compared["facts"].items()},
         checks=[Check.model_validate(check) for check in compared["checks"]],
     )
+
+
+def containers(run: Run) -> dict[str, tuple[ContainerFact, ...]]:
+    """Return each host's containers as the run saw them last."""
+    return {host: container_facts(raw) for host, raw in run.observed.items()}
 
 
 def planned(run: Run) -> Plan:

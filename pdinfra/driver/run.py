@@ -29,12 +29,16 @@ class Failure:
 
 @dataclass
 class Run:
-    """A playbook's outcome: Ansible's return code, failures, and results of pdinfra's actions."""
+    """A playbook's outcome: Ansible's return code, failures, results of pdinfra's actions.
+
+    ``observed`` is what the facts module brought last of each host.
+    """
 
     rc: int = 0
     failures: list[Failure] = field(default_factory=list)
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
+    observed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Keep what one event says."""
@@ -45,6 +49,8 @@ class Run:
             self.output += str(event.get("stdout", "")).splitlines()
         if data.get("task_action") in OWN_ACTIONS and kind.startswith("runner_on_"):
             self.results[data["task_action"]] = dict(result)
+        if data.get("task_action") == "pd_facts" and "raw" in result:
+            self.observed[data["host"]] = result["raw"]
         if kind == "runner_on_unreachable":
             message = str(result.get("msg", "")).strip()
             self.failures.append(Failure(data["host"], "unreachable", message))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pdinfra.driver.look import Look
+from pdinfra.model.facts import ContainerFact
+from pdinfra.model.plan import Plan
 from pdinfra.verify.engines import Client
 
 
@@ -43,32 +45,35 @@ class ServiceStatus(BaseModel):
         return data
 
 
-def status(seen: Look) -> ServiceStatus:
-    """Ask every member at once, from here."""
-    router = seen.plan.router
+def status(plan: Plan, containers: Mapping[str, Sequence[ContainerFact]]) -> ServiceStatus:
+    """Ask every member at once, from here; containers: each observed host's, as seen last."""
+    router = plan.router
     members: list[tuple[str, str, str, str]] = [
-        (i.id, i.role, i.host, i.url) for i in seen.plan.instances
+        (i.id, i.role, i.host, i.url) for i in plan.instances
     ]
     members.append((router.id, "router", router.host, router.url))
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
         ready = list(pool.map(lambda member: client.healthy(member[3]), members))
     rows = [
         MemberStatus(
-            id=name, role=role, host=host, url=url, state=_state(seen, host, name), ready=answers
+            id=name,
+            role=role,
+            host=host,
+            url=url,
+            state=_state(containers, host, name),
+            ready=answers,
         )
         for (name, role, host, url), answers in zip(members, ready, strict=True)
     ]
     *instances, entry = rows
     healthy = all(row.ready and row.state == "running" for row in rows)
     return ServiceStatus(
-        service=seen.plan.service, healthy=healthy, instances=tuple(instances), router=entry
+        service=plan.service, healthy=healthy, instances=tuple(instances), router=entry
     )
 
 
-def _state(seen: Look, host: str, name: str) -> str:
+def _state(containers: Mapping[str, Sequence[ContainerFact]], host: str, name: str) -> str:
     """Return Docker's word for a container's state, or that there is none."""
-    facts = seen.facts.get(host)
-    if facts is None:
+    if host not in containers:
         return "unknown"
-    container = facts.container(name)
-    return container.state if container else "absent"
+    return next((c.state for c in containers[host] if c.id == name), "absent")

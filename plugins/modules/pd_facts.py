@@ -43,6 +43,17 @@ options:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
     default: 0
+  settle:
+    description:
+      - Names of instances to wait for, at most C(settle_seconds).
+      - Ends as soon as all are healthy, or one of them stopped or turned unhealthy.
+    type: list
+    elements: str
+    default: []
+  settle_seconds:
+    description: Longest wait of one call, in seconds; call again to wait longer.
+    type: int
+    default: 10
   containers_only:
     description: Look at the service's containers only, for waiting.
     type: bool
@@ -123,10 +134,8 @@ def log_tail(container: str, lines: int) -> list[str]:
 
 def containers(service: str, log_lines: int) -> list[dict[str, Any]]:
     """Return the inspect documents of the service's containers, with the tail of the unwell."""
-    label = json.dumps({"label": ["pdinfra.service=%s" % service]})
-    query = urllib.parse.urlencode({"all": "1", "filters": label})
     result = []
-    for row in docker_json("/containers/json?" + query):
+    for row in rows(service):
         try:
             inspect = docker_json("/containers/%s/json" % row["Id"])
             healthy = inspect["State"].get("Health", {}).get("Status") == "healthy"
@@ -137,6 +146,34 @@ def containers(service: str, log_lines: int) -> list[dict[str, Any]]:
             continue
         result.append(inspect)
     return result
+
+
+def settle(service: str, names: set[str], seconds: int) -> None:
+    """Wait until the named instances are healthy, one is lost, or the time is over."""
+    limit = time.monotonic() + seconds
+    while names and time.monotonic() < limit:
+        try:
+            states = container_states(service)
+        except OSError:
+            return
+        well = {name for name, status in states.items() if "(healthy)" in status}
+        coming = {name for name, status in states.items() if "(health: starting)" in status}
+        if names <= well or names - well - coming:
+            return
+        time.sleep(0.5)
+
+
+def container_states(service: str) -> dict[str, str]:
+    """Return Docker's status lines by instance, such as ``Up 5 seconds (healthy)``."""
+    return {row["Labels"].get("pdinfra.instance", ""): row["Status"] for row in rows(service)}
+
+
+def rows(service: str) -> list[dict[str, Any]]:
+    """Return Docker's short list of the service's containers."""
+    label = json.dumps({"label": ["pdinfra.service=%s" % service]})
+    query = urllib.parse.urlencode({"all": "1", "filters": label})
+    listed: list[dict[str, Any]] = docker_json("/containers/json?" + query)
+    return listed
 
 
 def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any]:
@@ -222,11 +259,14 @@ def main() -> None:
             "models": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
             "log_lines": {"type": "int", "default": 0},
+            "settle": {"type": "list", "elements": "str", "default": []},
+            "settle_seconds": {"type": "int", "default": 10},
             "containers_only": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     wanted = module.params
+    settle(wanted["service"], set(wanted["settle"]), wanted["settle_seconds"])
     raw: dict[str, Any] = {
         "docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])
     }

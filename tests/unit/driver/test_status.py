@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pdinfra.driver.look import Look
-from pdinfra.driver.status import status
+from pdinfra.driver.status import ServiceStatus, status
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from tests.unit.builders import converged, facts, observed, plan
 from tests.unit.verify.fakes import FakeServer, moved, serving, speak
 
 
-def seen(made: Plan, of: HostFacts) -> Look:
-    return Look(plan=made, changes=[], facts={"a": of}, checks=[])
+def seen(made: Plan, of: HostFacts) -> ServiceStatus:
+    return status(made, {"a": of.containers})
 
 
 def test_service_is_healthy_when_everything_runs_and_answers() -> None:
     with serving(*(FakeServer(speak) for _ in range(3))) as ports:
-        found = status(seen(moved(plan(), ports), converged(plan().host("a"))))
+        found = seen(moved(plan(), ports), converged(plan().host("a")))
     assert found.healthy
     assert [(m.id, m.state, m.ready) for m in found.instances] == [
         ("prefill-a-0", "running", True),
@@ -29,18 +28,18 @@ def test_stopped_and_missing_members_are_told_apart() -> None:
     of = plan().host("a")
     half = facts(of, [observed(of.containers[0], Status="exited"), observed(of.containers[2])])
     with serving(FakeServer(speak)) as (port,):
-        found = status(seen(moved(plan(), [1, 1, port]), half))
+        found = seen(moved(plan(), [1, 1, port]), half)
     assert not found.healthy
     assert [(m.state, m.ready) for m in found.instances] == [("exited", False), ("absent", False)]
     assert (found.router.state, found.router.ready) == ("running", True)
 
 
 def test_member_of_a_host_that_was_not_looked_at_is_unknown() -> None:
-    look = Look(plan=moved(plan(), [1, 1, 1]), changes=[], facts={}, checks=[])
-    assert {m.state for m in status(look).instances} == {"unknown"}
+    found = status(moved(plan(), [1, 1, 1]), {})
+    assert {m.state for m in found.instances} == {"unknown"}
 
 
 def test_foreign_process_that_answers_does_not_make_a_service_healthy() -> None:
     with serving(*(FakeServer(speak) for _ in range(3))) as ports:
-        found = status(seen(moved(plan(), ports), facts(plan().host("a"))))
+        found = seen(moved(plan(), ports), facts(plan().host("a")))
     assert not found.healthy
