@@ -8,7 +8,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Action = Literal["create", "replace", "keep", "remove"]
-Kind = Literal["engine", "image", "model", "instance", "router"]
+Kind = Literal[
+    "host", "driver", "engine", "runtime", "image", "model", "instance", "router", "member"
+]
 ACTIONS: tuple[Action, ...] = ("create", "replace", "keep", "remove")
 
 
@@ -29,8 +31,9 @@ class FieldChange(BaseModel):
 class Change(BaseModel):
     """What happens to one thing on one host, and why.
 
-    ``keep`` is only listed for containers: what a host needs besides (engine, image, model) is
-    listed when it is to be made.
+    ``keep`` is only listed for containers: what a host needs besides (its basics, driver, engine,
+    image, model, ...) is listed when it is to be made. ``member`` is an instance that joins or
+    leaves the router.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -10,7 +10,17 @@ from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
 
 RUNNING = ("running", "restarting")
-STAGES: tuple[Kind, ...] = ("engine", "image", "model", "instance", "router")
+STAGES: tuple[Kind, ...] = (
+    "host",
+    "driver",
+    "engine",
+    "runtime",
+    "image",
+    "model",
+    "instance",
+    "router",
+    "member",
+)
 """In the order in which a host is converged."""
 
 
@@ -154,7 +164,8 @@ def stages(changes: Iterable[Change], *, check: bool) -> list[Kind]:
     if not check or not ordered:
         return ordered
     if "engine" in todo:
-        return [stage for stage in ordered if stage in ("engine", "model")]
-    if todo & {"image", "model"}:
-        return [stage for stage in ordered if stage in ("image", "model")]
+        return [stage for stage in ordered if stage in ("host", "driver", "engine", "model")]
+    before = ("host", "driver", "runtime", "image", "model")
+    if todo & set(before):
+        return [stage for stage in ordered if stage in before]
     return ordered
