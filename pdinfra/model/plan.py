@@ -147,6 +147,16 @@ class Observe(Frozen):
     service: str
     models: tuple[str, ...]
     ports: tuple[int, ...]
+    archives: tuple[str, ...] = ()
+    names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
+
+
+class Basics(Frozen):
+    """What a host that works with other machines gets of its own system, as the user allows."""
+
+    names: bool = Field(description="The hosts' names lead to their addresses, in /etc/hosts.")
+    ports: bool = Field(description="The kernel keeps planned ports from outgoing connections.")
+    time: bool = Field(description="Something sets the clock.")
 
 
 class HostPlan(Frozen):
@@ -165,6 +175,7 @@ class HostPlan(Frozen):
     )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()
+    basics: Basics | None = Field(None, description="None where all hosts are one machine.")
     observe: Observe
 
 
@@ -181,6 +192,11 @@ class Plan(Frozen):
     instances: tuple[Instance, ...]
     router: Router
     hosts: tuple[HostPlan, ...]
+
+    @property
+    def spans_machines(self) -> bool:
+        """Tell whether the service lives on several machines (hosts of one address are one)."""
+        return len({host.address for host in self.hosts}) > 1
 
     def host(self, name: str) -> HostPlan:
         """Return one host's part. Raises KeyError for a host without any."""

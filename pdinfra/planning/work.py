@@ -9,7 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image
+from pdinfra.planning.basics import BasicsWork
 from pdinfra.planning.changes import stages
+
+NOTHING = BasicsWork()
 
 
 class ContainerWork(BaseModel):
@@ -36,6 +39,7 @@ class HostWork(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     stages: tuple[Kind, ...]
+    basics: BasicsWork
     images: tuple[Image, ...]
     models: tuple[ModelWork, ...]
     instances: tuple[ContainerWork, ...]
@@ -45,7 +49,13 @@ class HostWork(BaseModel):
     wait_for: tuple[str, ...]
 
 
-def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> HostWork:
+def host_work(
+    plan: HostPlan,
+    changes: Sequence[Change],
+    *,
+    check: bool,
+    basics: BasicsWork = NOTHING,
+) -> HostWork:
     """Return the work that makes one host equal to the plan."""
     todo = {(change.kind, change.id): change.action for change in changes}
 
@@ -65,6 +75,7 @@ def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> Host
 
     return HostWork(
         stages=tuple(stages(changes, check=check)),
+        basics=basics,
         images=tuple(image for image in plan.images if ("image", image.ref) in todo),
         models=tuple(
             ModelWork(path=model.path, source=model.source)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pdinfra.doctor.checks import host_checks
 
 from pdinfra.doctor import examine, failures
-from pdinfra.doctor.checks import host_checks
 from pdinfra.model.checks import Check, document
 from pdinfra.model.facts import DockerFact, HostFacts
 from pdinfra.model.plan import HostPlan
