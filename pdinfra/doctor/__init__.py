@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pdinfra.doctor import ascend
 from pdinfra.doctor.checks import host_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -12,12 +13,13 @@ from pdinfra.model.plan import Plan
 
 def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Check]:
     """Return all checks of all observed hosts. clock: the controller's, seconds since the epoch."""
-    return [
+    by_host = [
         check
         for host in plan.hosts
         if host.name in facts
         for check in host_checks(host, facts[host.name], clock)
     ]
+    return [*by_host, *ascend.checks(plan, facts)]
 
 
 def failures(checks: list[Check]) -> list[Check]:

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from pdinfra.model.ascend import AscendFacts
+from pdinfra.model.fact import Fact
 from pdinfra.model.plan import ContainerSpec, Image
-
-
-class Fact(BaseModel):
-    """Base of all facts: immutable."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class ContainerFact(Fact):
@@ -85,6 +79,7 @@ class HostFacts(Fact):
     containers: tuple[ContainerFact, ...]
     models: tuple[ModelFact, ...]
     listening: tuple[PortFact, ...]
+    ascend: AscendFacts | None = None
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""
