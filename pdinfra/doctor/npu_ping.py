@@ -13,6 +13,7 @@ from typing import Any
 from pdinfra.doctor.ascend.host import AscendHost, ascend_hosts
 from pdinfra.doctor.ascend.network import answers
 from pdinfra.doctor.rules import Rule
+from pdinfra.model.ascend import NpuNetwork
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.inventory import Role
@@ -36,7 +37,7 @@ Target = dict[str, Any]
 
 
 def targets(plan: Plan, facts: Mapping[str, HostFacts]) -> dict[str, list[Target]]:
-    """Return what each prefill host has to ping; devices without an address are left out.
+    """Return what each prefill host has to ping; devices without an address or link are left out.
 
     One direction is enough: a ping needs both ways. Devices of one host are not pinged, as the
     documents ask for it between hosts only.
@@ -44,10 +45,9 @@ def targets(plan: Plan, facts: Mapping[str, HostFacts]) -> dict[str, list[Target
     hosts = {host.name: host for host in ascend_hosts(plan, facts) if host.ascend.state == "ready"}
     found: dict[str, list[Target]] = {}
     for source in hosts.values():
-        devices = [d for d, address in _addresses(plan, source, "prefill").items() if address]
         mine = [
             {"device": device, "address": address}
-            for device in devices
+            for device in _addresses(plan, source, "prefill")
             for goal in hosts.values()
             if goal is not source
             for address in _addresses(plan, goal, "decode").values()
@@ -81,9 +81,18 @@ def checks(
 
 
 def _addresses(plan: Plan, host: AscendHost, role: Role) -> dict[int, str]:
-    """Return the addresses of a host's devices of one role, by device."""
+    """Return the addresses of a host's devices of one role, by device; down is down."""
     wanted = {d for i in plan.by_role(role) if i.host == host.name for d in i.devices}
-    return {d: n.address for d, n in answers(host).items() if d in wanted and n.address}
+    return {
+        device: network.address
+        for device, network in answers(host).items()
+        if device in wanted and network.address and _link(host, network) != "DOWN"
+    }
+
+
+def _link(host: AscendHost, network: NpuNetwork) -> str | None:
+    """Return the link that a device's ping goes over."""
+    return network.vnic if host.ascend.generation == "a3" else network.link
 
 
 def _check(

@@ -45,13 +45,15 @@ class Npu(Fact):
 class NpuNetwork(Fact):
     """One device's network as hccn_tool shows it; None is "not set" or "not told".
 
-    ``error`` says why the tool gave no answer. On A3 the address is the virtual NIC's.
+    ``error`` says why the tool gave no answer. On A3 the address is the virtual NIC's, whose own
+    link is ``vnic``; ``link`` is the RoCE port's.
     """
 
     error: str = ""
     address: str | None = None
     netmask: str | None = None
     link: str | None = None
+    vnic: str | None = None
     net_health: str | None = None
     detect: str | None = None
     gateway: str | None = None

@@ -11,6 +11,7 @@ from pdinfra.model.ascend import HccnConf, NpuNetwork
 ADDRESS = re.compile(r"ip ?addr: ?(\S+)")
 NETMASK = re.compile(r"netmask: ?(\S+)")
 LINK = re.compile(r"^link status: *(\S+)", re.M)
+VNIC = re.compile(r"^vnic link status: *(\S+)", re.M)
 HEALTH = re.compile(r"net health status: *(\S.*?)\s*$", re.M)
 DETECT = re.compile(r"netdetect addr(?:ess)?: *(\S+)")
 GATEWAY = re.compile(r"default gateway: *([^\s,]+)")
@@ -34,6 +35,7 @@ def network(answers: Answers) -> NpuNetwork:
         address=_first(ADDRESS, place),
         netmask=_first(NETMASK, place),
         link=_first(LINK, texts.get("link", "")),
+        vnic=_first(VNIC, place),
         net_health=_first(HEALTH, texts.get("net_health", "")),
         detect=_first(DETECT, texts.get("netdetect", "")),
         gateway=_first(GATEWAY, texts.get("gateway", "")),

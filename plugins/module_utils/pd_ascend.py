@@ -37,7 +37,7 @@ QUESTIONS = ("-link", "-net_health", "-netdetect", "-gateway", "-tls")
 
 TIMEOUT = 30.0
 """Seconds for one call; a driver that hangs must not hang the whole look."""
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds that all calls of one look may wait together while hccn_tool is busy."""
 PAUSE = 0.2
 

@@ -14,7 +14,7 @@ module: pd_npu_ping
 short_description: Ping over the NPU network
 description:
   - Pings with C(hccn_tool), one call after the other, as the tool needs. Changes nothing.
-  - Uses the C(-hccs_ping) of C(hccn_tool) on A3 hosts, which C(npu-smi) tells, and C(-ping) on others.
+  - Uses C(-hccs_ping) on A3 hosts, which C(npu-smi) tells, and C(-ping) on others.
   - Uses Python's standard library only.
 options:
   targets:

@@ -16,6 +16,8 @@ DOCKER_NETWORK = ip_network("172.17.0.0/16")
 INTERFACES = ("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 INNER = ("lo", "docker", "br-", "veth")
 FILE_NAMES = ("npu-smi", "hccn_tool", "hccn.conf", "version.info", "ascend_install.info")
+ELSEWHERE = ("npu-smi", "hccn_tool", "hccn.conf")
+"""Missing ones have checks of their own."""
 DATADIST = "LLMDataDistCMgrConnector"
 DATADIST_CARDS = 8
 
@@ -83,16 +85,13 @@ def checks(host: AscendHost) -> Iterator[Check]:
 
 
 def _mounts(host: AscendHost) -> Iterator[Check]:
-    """Yield mounted paths that are missing, or directories in place of files.
-
-    npu-smi's place and hccn.conf have checks of their own.
-    """
+    """Yield mounted paths that are missing, or directories in place of files."""
     for path, kind in sorted(host.ascend.mounts.items()):
         name = path.rpartition("/")[2]
         if kind == "directory" and name in FILE_NAMES:
             fix = f"`rmdir {path}` (Docker made it for a container), then install the driver again"
             yield MOUNTS.bad(host.name, f"{path} is a directory", expected="a file", fix=fix)
-        elif kind == "absent" and name not in ("npu-smi", "hccn.conf"):
+        elif kind == "absent" and name not in ELSEWHERE:
             yield MOUNTS.bad(host.name, f"no {path}", expected=path)
 
 

@@ -36,19 +36,15 @@ NODE = Rule(
     fix="reload the driver or reboot; /var/log/ascend_seclog tells why a node is missing",
     source="vllm-ascend issue 2698",
 )
-COMPATIBILITY = Rule(
-    id="npu-compatibility",
-    what="Driver and firmware fit each other (`npu-smi info -t board`: Compatibility).",
-    expected="Compatibility : OK",
-    fix="install the driver and firmware of one HDK release",
-    source="npu-smi source; vllm-ascend issues 5468, 3190, 2244",
-)
 FIRMWARE = Rule(
     id="npu-firmware",
-    what="The firmware's version is in the range that the driver's version.info allows.",
-    expected="a firmware that the driver allows",
-    fix="install the firmware of the driver's own HDK release",
-    source="driver version.info, compatible_version_fw",
+    what=(
+        "Driver and firmware fit each other: the range in the driver's version.info, and what "
+        "`npu-smi info -t board` says (Compatibility)."
+    ),
+    expected="Compatibility : OK",
+    fix="install the driver and firmware of one HDK release",
+    source="driver version.info; npu-smi source; vllm-ascend issues 5468, 3190, 2244",
 )
 MINIMUM = Rule(
     id="npu-driver-version",
@@ -58,7 +54,7 @@ MINIMUM = Rule(
     source="vllm-ascend issue 2406; pdinfra/versions/ascend_drivers.yml",
 )
 
-RULES = (DRIVER, HELD, NODE, COMPATIBILITY, FIRMWARE, MINIMUM)
+RULES = (DRIVER, HELD, NODE, FIRMWARE, MINIMUM)
 
 FIXES: dict[DriverState, str] = {
     "unloaded": (
@@ -84,8 +80,7 @@ def checks(host: AscendHost) -> Iterator[Check]:
     yield DRIVER.ok(host.name, f"{_version(ascend.driver)}, {len(ascend.npus)} devices")
     yield HELD.ok(host.name, "no card is held")
     yield from all_or(NODE, host.name, _nodes(host), f"{len(host.nodes())} nodes")
-    yield from all_or(COMPATIBILITY, host.name, _compatibility(host), "OK on all cards of the plan")
-    yield from _firmware(host)
+    yield from all_or(FIRMWARE, host.name, _firmware(host), _pair(host))
     yield from _minimum(host)
 
 
@@ -102,28 +97,18 @@ def _nodes(host: AscendHost) -> Iterator[Check]:
             yield NODE.bad(host.name, f"no {node}", expected=node)
 
 
-def _compatibility(host: AscendHost) -> Iterator[Check]:
-    """Yield the cards of the plan whose driver and firmware do not fit."""
+def _firmware(host: AscendHost) -> Iterator[Check]:
+    """Yield a firmware outside of the driver's ranges; else the planned cards that do not fit."""
+    ranges, firmware = host.ascend.firmware_ranges, host.ascend.firmware
+    if ranges and firmware and not any(within(firmware, low, high) for low, high in ranges):
+        allowed = ", ".join(f"{low} to {high}" for low, high in ranges)
+        expected = f"firmware {allowed}, for this driver"
+        yield FIRMWARE.bad(host.name, _pair(host), expected=expected)
+        return
     cards = {npu.card for d in host.devices if (npu := host.ascend.npu(d)) is not None}
     for card, verdict in sorted(host.ascend.compatibility.items()):
         if card in cards and verdict != "OK":
-            yield COMPATIBILITY.bad(host.name, f"NPU {card}: {verdict} ({_pair(host)})")
-
-
-def _firmware(host: AscendHost) -> Iterator[Check]:
-    """Yield whether the firmware is in the driver's ranges, where both are known."""
-    ranges, firmware = host.ascend.firmware_ranges, host.ascend.firmware
-    if not ranges or not firmware:
-        return
-    allowed = ", ".join(f"{low} to {high}" for low, high in ranges)
-    if any(within(firmware, low, high) for low, high in ranges):
-        yield FIRMWARE.ok(host.name, f"firmware {firmware}", expected=allowed)
-        return
-    yield FIRMWARE.bad(
-        host.name,
-        f"firmware {firmware}",
-        expected=f"{allowed}, for driver {host.ascend.driver}",
-    )
+            yield FIRMWARE.bad(host.name, f"NPU {card}: Compatibility : {verdict}; {_pair(host)}")
 
 
 def _minimum(host: AscendHost) -> Iterator[Check]:

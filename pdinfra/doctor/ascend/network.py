@@ -151,17 +151,24 @@ def _conf(host: AscendHost) -> Iterator[Check]:
         if written == network.address:
             continue
         line = f"address_{device}={written}" if written else f"no address_{device}"
+        netmask = network.netmask or _netmask(host)
+        fix = f"if that is right: {_set_address(device, network.address or '', netmask)}"
+        if written:
+            fix += f", if the file is: {_set_address(device, written, netmask)}"
         yield CONF.bad(
             host.name,
             f"{line} in /etc/hccn.conf",
             expected=f"address_{device}={network.address}, as hccn_tool says",
-            fix=_set_address(device, network.address or "", network.netmask or _netmask(host)),
+            fix=fix,
         )
 
 
 def _link(host: AscendHost) -> Iterator[Check]:
     """Yield devices whose link is not up."""
     for device, network in answers(host).items():
+        if network.vnic not in (None, "UP"):
+            fix = f"`hccn_tool -i {device} -vnic -g` shows it; the super pod's manager sets it up"
+            yield LINK.bad(host.name, f"device {device}: virtual NIC {network.vnic}", fix=fix)
         if network.link == "UP":
             continue
         fix = (
@@ -175,8 +182,8 @@ def _link(host: AscendHost) -> Iterator[Check]:
 def _net_health(host: AscendHost) -> Iterator[Check]:
     """Yield devices that do not reach what they watch; Init means that they watch nothing."""
     for device, network in answers(host).items():
-        # A link that is down explains it.
-        if network.net_health == "Success" or network.link == "DOWN":
+        # A link that is down or an address that is not set explains it.
+        if network.net_health == "Success" or network.link == "DOWN" or network.address is None:
             continue
         watched = network.detect or "what it watches"
         found = f"device {device}: {network.net_health or 'unknown'}"
