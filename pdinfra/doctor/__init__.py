@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pdinfra.doctor import fleet, host, network, reach, reachable
+from pdinfra.doctor import ascend, fleet, host, network, npu_ping, reach, reachable
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -22,6 +22,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
             checks += host.host_checks(planned, facts[planned.name])
             checks += network.network_checks(plan, planned, facts[planned.name])
     checks += fleet.fleet_checks(plan, facts, clock)
+    checks += ascend.checks(plan, facts)
     return checks
 
 
@@ -33,6 +34,8 @@ def catalogue() -> tuple[Rule, ...]:
         *network.RULES,
         *fleet.RULES,
         *reach.RULES,
+        *ascend.RULES,
+        *npu_ping.RULES,
     )
 
 

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pdinfra.model.ascend import AscendFacts
+from pdinfra.model.fact import Fact
 from pdinfra.model.plan import ContainerSpec, Image
-
-
-class Fact(BaseModel):
-    """Base of all facts: immutable."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class ContainerFact(Fact):
@@ -46,7 +42,7 @@ class ModelFact(Fact):
     heads: int = 0
     kv_heads: int = 0
     weight_bytes: int = 0
-    files: dict[str, int] = {}
+    files: dict[str, int] = Field({})
 
     def splits_over(self, ranks: int) -> bool:
         """Tell whether the heads can be split (vLLM copies KV heads if there are more ranks)."""
@@ -90,7 +86,7 @@ class NetworkFact(Fact):
     those among them that the kernel leaves alone. ``daemons`` are names as in /proc/PID/comm.
     """
 
-    resolved: dict[str, tuple[str, ...]] = {}
+    resolved: dict[str, tuple[str, ...]] = Field({})
     hosts_file: str = ""
     addresses: dict[str, str] = Field({}, description="Interface by address.")
     default_route: str = Field("", description="Interface of the default route, empty without one.")
@@ -122,7 +118,7 @@ class HostFacts(Fact):
     memory_total: int
     memory_available: int
     disk_free: dict[str, int]
-    inodes_free: dict[str, int] = {}
+    inodes_free: dict[str, int] = Field({})
     files: frozenset[str] = frozenset()
     docker: DockerFact
     images: dict[str, str]
@@ -130,6 +126,7 @@ class HostFacts(Fact):
     models: tuple[ModelFact, ...]
     listening: tuple[PortFact, ...]
     network: NetworkFact = NetworkFact()
+    ascend: AscendFacts | None = None
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

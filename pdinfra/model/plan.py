@@ -147,6 +147,9 @@ class Observe(Frozen):
     service: str
     models: tuple[str, ...]
     ports: tuple[int, ...]
+    accelerator: Accelerator = "cpu"
+    devices: tuple[int, ...] = Field((), description="Physical ids that the host's instances own.")
+    mounts: tuple[str, ...] = Field((), description="Sources on the host besides the models.")
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
 

@@ -32,6 +32,7 @@ INTERNAL = frozenset(
         "pd_listening",
         "pd_connected",
         "pd_hashed",
+        "pd_pinged",
     }
 )
 """Variables that pdinfra's own playbooks set; they are not the user's."""

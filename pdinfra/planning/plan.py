@@ -220,6 +220,9 @@ def _host_plan(
             ports=tuple(sorted({port.port for port in ports})),
             archives=tuple(image.archive for image in images.values() if image.archive),
             names=names or (),
+            accelerator=service.accelerator,
+            devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
+            mounts=_mount_sources(containers, models),
         ),
         basics=_basics(service) if names is not None else None,
     )
@@ -263,6 +266,12 @@ def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
             tensor_parallel_sizes=tuple(sizes),
         ),
     )
+
+
+def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
+    """Return what the containers mount besides the models, which have facts of their own."""
+    sources = {mount.source for container in containers for mount in container.spec.mounts}
+    return tuple(sorted(sources - {model.path for model in models}))
 
 
 def _memory(engines: Sequence[Engine]) -> int:

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
+from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.model_dir import model_fact
 from pdinfra.reading.network import network_fact
@@ -37,6 +38,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         models=tuple(model_fact(path, found) for path, found in raw["models"].items()),
         listening=_listening(files, raw["processes"]),
         network=network_fact(raw),
+        ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
     )
 
 

@@ -12,7 +12,7 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import examine, failures
+from pdinfra.doctor import examine, failures, npu_ping
 from pdinfra.doctor.reachable import reachable_checks
 from pdinfra.model import changes as changes_model
 from pdinfra.model.changes import Change
@@ -76,11 +76,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         tried = _links(plan, listed, mode)
         probing = probes(tried, facts)
         hashing = _files(plan, facts) if mode == "doctor" else {}
+        pinging = npu_ping.targets(plan, facts) if mode == "doctor" else {}
         todo = {
             host: [
                 *(work[host].stages if mode in ("converge", "down") else ()),
                 *(["probe"] if host in probing else []),
                 *(["checksums"] if host in hashing else []),
+                *(["npu_ping"] if host in pinging else []),
             ]
             for host in facts
         }
@@ -92,6 +94,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "links": [link.model_dump(mode="json") for link in tried],
             "probes": {host: probe.model_dump(mode="json") for host, probe in probing.items()},
             "checksums": hashing,
+            "pings": pinging,
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }

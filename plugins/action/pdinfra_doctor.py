@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import failures
+from pdinfra.doctor import failures, npu_ping
 from pdinfra.doctor.reach import checksum_checks, reach_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -47,6 +47,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 for host, files in hashed.items()
             }
         )
+        checks += npu_ping.checks(plan, facts, _results(variables, plan, "pd_pinged", "results"))
         result |= {"changed": False, "checks": [check.model_dump(mode="json") for check in checks]}
         bad = failures(checks)
         if bad and self._task.args.get("refuse", False):
@@ -54,9 +55,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
 
-def _results(
-    variables: dict[str, Any], plan: Plan, registered: str, key: str
-) -> dict[str, dict[str, Any]]:
+def _results(variables: dict[str, Any], plan: Plan, registered: str, key: str) -> dict[str, Any]:
     """Return one field of a registered result, by host that has it."""
     found = {}
     for host in plan.hosts:

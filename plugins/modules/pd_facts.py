@@ -19,6 +19,7 @@ import time
 import urllib.parse
 from typing import Any
 
+from ansible.module_utils import pd_ascend
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -59,6 +60,21 @@ options:
       - Comes back as it is, so that a slow connection is not taken for a wrong clock.
     type: float
     default: 0
+  accelerator:
+    description: What the host's instances compute on; an Ascend host's tools are asked as well.
+    type: str
+    choices: [cpu, nvidia, ascend]
+    default: cpu
+  devices:
+    description: Physical ids of the devices that the host's instances own.
+    type: list
+    elements: int
+    default: []
+  mounts:
+    description: Files and directories of the driver that the containers mount.
+    type: list
+    elements: str
+    default: []
   log_lines:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
@@ -239,6 +255,35 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
     return found
 
 
+def claims() -> list[dict[str, Any]]:
+    """Return what every running container, whosever it is, was given of the host's devices."""
+    try:
+        running = docker_json("/containers/json")
+    except (OSError, ValueError):
+        return []
+    return [claim for row in running for claim in container_claims(row["Id"])]
+
+
+def container_claims(container: str) -> list[dict[str, Any]]:
+    """Return one container's devices; nothing if it went away meanwhile."""
+    try:
+        inspect = docker_json("/containers/%s/json" % container)
+    except (OSError, ValueError):
+        return []
+    host, config = inspect["HostConfig"], inspect["Config"]
+    env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+    claim = {
+        "id": container,
+        "name": inspect["Name"],
+        "labels": config.get("Labels") or {},
+        "devices": [device["PathOnHost"] for device in host.get("Devices") or []],
+        # Ascend's own Docker runtime gives devices by this variable instead.
+        "visible": env.get("ASCEND_VISIBLE_DEVICES", ""),
+        "privileged": bool(host.get("Privileged")),
+    }
+    return [claim]
+
+
 def model(path: str) -> dict[str, Any]:
     """Return the names and sizes of a model directory's files, and the small texts among them."""
     try:
@@ -371,6 +416,13 @@ def main() -> None:
             "archives": {"type": "list", "elements": "str", "default": []},
             "names": {"type": "list", "elements": "str", "default": []},
             "asked_at": {"type": "float", "default": 0},
+            "accelerator": {
+                "type": "str",
+                "choices": ["cpu", "nvidia", "ascend"],
+                "default": "cpu",
+            },
+            "devices": {"type": "list", "elements": "int", "default": []},
+            "mounts": {"type": "list", "elements": "str", "default": []},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -404,6 +456,9 @@ def main() -> None:
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
         )
+        if wanted["accelerator"] == "ascend" and wanted["devices"]:
+            raw["ascend"] = pd_ascend.collect(wanted["devices"], wanted["mounts"])
+            raw["ascend"]["claims"] = claims()
     module.exit_json(changed=False, raw=raw)
 
 
