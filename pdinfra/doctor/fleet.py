@@ -34,7 +34,7 @@ IMAGE_SAME = Rule(
     id="image-same",
     what="An image has the same content on all hosts, not only the same tag.",
     expected="the same image id as on the other hosts",
-    fix="",
+    fix="remove the image there and run `up`; pd_image_digest pins what a tag means",
     source="vLLM's NixlConnector compares versions at the handshake and refuses other builds",
 )
 MODEL_FILES = Rule(

@@ -126,6 +126,8 @@ def listen(endpoints: list[dict[str, Any]], seconds: int) -> tuple[str, dict[str
         detach()
         serve(control, servers, seconds)
         os._exit(0)
+    for mine in (control, *servers):
+        mine.close()
     return token, shut
 
 
@@ -160,20 +162,23 @@ def detach() -> None:
 
 
 def serve(control: socket.socket, servers: list[socket.socket], seconds: int) -> None:
-    """Accept and close until asked to stop, or the time is over."""
+    """Accept until asked to stop, or the time is over; the peer closes first."""
     signal.alarm(seconds)
     with selectors.DefaultSelector() as selector:
         for each in (control, *servers):
-            selector.register(each, selectors.EVENT_READ)
+            selector.register(each, selectors.EVENT_READ, each)
         while True:
             for key, _ in selector.select():
-                ready = key.fileobj
+                ready: socket.socket = key.data
                 if ready is control:
                     return
-                assert isinstance(ready, socket.socket)
-                accepted, _ = ready.accept()
-                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-                accepted.close()
+                if ready in servers:
+                    accepted, _ = ready.accept()
+                    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+                    selector.register(accepted, selectors.EVENT_READ, accepted)
+                else:
+                    selector.unregister(ready)
+                    ready.close()
 
 
 def stop(token: str) -> None:

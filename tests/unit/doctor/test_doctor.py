@@ -38,6 +38,7 @@ def test_every_rule_is_documented_whole_and_named_once() -> None:
     for rule in rules:
         assert rule.what.endswith("."), rule.id
         assert rule.expected, rule.id
+        assert rule.fix, rule.id
         assert rule.source, rule.id
 
 
