@@ -129,8 +129,11 @@ def _docker(plan: HostPlan, facts: HostFacts) -> Check:
         return DOCKER.ok(plan.name, f"Docker {docker.version}")
     if docker.state == "denied":
         return DOCKER.bad(plan.name, f"no permission ({docker.detail})")
-    how = "installs and starts" if docker.state == "absent" else "starts"
-    return DOCKER.ok(plan.name, f"{docker.state} ({docker.detail}): `up` {how} it")
+    found = f"{docker.state} ({docker.detail})"
+    if docker.state == "absent":
+        return DOCKER.ok(plan.name, f"{found}: `up` installs and starts it")
+    fix = "`up` starts it; `journalctl -u docker` says why it stopped"
+    return DOCKER.bad(plan.name, found, fix=fix, severity="warn")
 
 
 def _memory(plan: HostPlan, facts: HostFacts) -> Check:

@@ -37,7 +37,8 @@ def model(**files: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("late", ["a", "b", "c"])
 def test_clock_that_is_off_is_found_on_its_host_alone(late: str) -> None:
-    found = judged("clock", **{late: {"clock": NOW - 3600}})
+    seen: dict[str, Any] = {late: {"clock": NOW - 3600}}
+    found = judged("clock", **seen)
     assert bad(found) == {late: "3600 s apart"}
     assert found[late].status == "warn"
 
@@ -53,7 +54,7 @@ def test_slow_answer_is_not_taken_for_a_slow_clock() -> None:
 
 
 def test_this_machines_own_wrong_clock_is_no_fault_of_the_hosts() -> None:
-    wrong = {name: {"clock": NOW, "asked_at": NOW - 500} for name in "abc"}
+    wrong: dict[str, Any] = {n: {"clock": NOW, "asked_at": NOW - 500} for n in "abc"}
     assert bad(judged("clock", **wrong)) == {}
 
 

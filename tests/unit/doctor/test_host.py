@@ -58,6 +58,13 @@ def test_what_up_itself_brings_is_well_and_says_so() -> None:
     assert told["model"] == "not there yet: `up` copies the tiny model"
 
 
+def test_docker_that_is_there_but_stopped_is_worth_a_look() -> None:
+    seen = facts(host(), docker=DockerFact(state="stopped", detail="Connection refused"))
+    found = check("docker", host(), seen)
+    assert (found.status, found.found) == ("warn", "stopped (Connection refused)")
+    assert "journalctl -u docker" in found.fix
+
+
 def test_no_permission_for_docker_tells_both_ways_out() -> None:
     seen = facts(host(), docker=DockerFact(state="denied", detail="[Errno 13] Permission denied"))
     found = check("docker", host(), seen)

@@ -42,10 +42,10 @@ def test_listener_stands_in_until_it_is_stopped_and_the_port_can_be_bound_again(
 def test_listener_ends_by_itself() -> None:
     port = free_port()
     pd_probe.listen([{"address": "127.0.0.1", "port": port}], 1)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as held:
-        # Open as long as the listener lives.
-        with pytest.raises(ConnectionResetError):
-            held.recv(1)
+    held = socket.create_connection(("127.0.0.1", port), timeout=10)
+    # Open as long as the listener lives.
+    with held, pytest.raises(ConnectionResetError):
+        held.recv(1)
     assert tried(port) == "refused"
 
 
