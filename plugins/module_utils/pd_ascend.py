@@ -32,7 +32,8 @@ FILES = (
     "/proc/sys/net/ipv4/ip_local_reserved_ports",
     "/proc/sys/net/ipv4/ip_local_port_range",
 )
-NODES = ("/dev/davinci*", "/dev/devmm_svm", "/dev/hisi_hdc")
+DEV = "/dev"
+NODES = ("davinci*", "devmm_svm", "hisi_hdc")
 QUESTIONS = ("-link", "-net_health", "-netdetect", "-gateway", "-tls")
 
 TIMEOUT = 30.0
@@ -44,7 +45,7 @@ PAUSE = 0.2
 CARD = re.compile(r"NPU ID\s*:\s*(\d+)")
 SICK = re.compile(r"\|\s*(?:Warning|Alarm|Critical|UNKNOWN)\s*\|")
 PROCESS = re.compile(r"^\|\s*\d+\s+\d+\s*\|\s*(\d+)\s*\|", re.M)
-NODE = re.compile(r"^/dev/davinci(\d+)$")
+NODE = re.compile(r"davinci(\d+)$")
 
 
 def run(*argv: str) -> dict[str, Any]:
@@ -117,7 +118,9 @@ def collect(devices: list[int], mounts: list[str]) -> dict[str, Any]:
         "npu_smi": smi,
         "network": _network(hccn_tool[0], devices, is_a3(info)) if hccn_tool else {},
         "files": {path: _file(path) for path in FILES},
-        "nodes": sorted(path for pattern in NODES for path in glob.glob(pattern)),
+        "nodes": sorted(
+            path for pattern in NODES for path in glob.glob(os.path.join(DEV, pattern))
+        ),
         "mounts": {path: _kind(path) for path in mounts},
         "openers": openers(set(devices)),
         "processes": {pid: process(pid) for pid in PROCESS.findall(info)},
@@ -174,10 +177,11 @@ def openers(devices: set[int]) -> list[dict[str, Any]]:
     seen: set[tuple[int, str]] = set()
     for link in glob.iglob("/proc/[0-9]*/fd/*"):
         try:
-            node = NODE.match(os.readlink(link))
+            folder, _, name = os.readlink(link).rpartition("/")
         except OSError:
             continue
-        if node and int(node.group(1)) in devices:
+        node = NODE.match(name)
+        if node and folder == DEV and int(node.group(1)) in devices:
             seen.add((int(node.group(1)), link.split("/")[2]))
     return [dict(process(pid), device=device, pid=int(pid)) for device, pid in sorted(seen)]
 
