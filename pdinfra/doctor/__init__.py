@@ -15,7 +15,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
     return [
         check
         for host in plan.hosts
-        if host.name in facts
+        if host.name in facts and not host.spare
         for check in host_checks(host, facts[host.name], clock)
     ]
 

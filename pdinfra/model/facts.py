@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from pdinfra.model.plan import ContainerSpec, Image
+from pdinfra.model.plan import ContainerSpec, Image, Member
 
 
 class Fact(BaseModel):
@@ -85,6 +85,9 @@ class HostFacts(Fact):
     containers: tuple[ContainerFact, ...]
     models: tuple[ModelFact, ...]
     listening: tuple[PortFact, ...]
+    members: tuple[Member, ...] | None = Field(
+        None, description="Who gets requests from the router; None if no router answers here."
+    )
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

@@ -18,6 +18,9 @@ LABEL_ENV = "pdinfra.env"
 """Names of the planned variables: an inspected container mixes them with its image's own."""
 
 
+MEMBERS_FILE = "members.json"
+
+
 class Frozen(BaseModel):
     """Base of everything in a plan: immutable, no unknown fields."""
 
@@ -122,15 +125,30 @@ class Instance(Frozen):
     container: str
 
 
+class Member(Frozen):
+    """An instance as the router knows it."""
+
+    id: str
+    role: Role
+    url: str
+
+
 class Router(Frozen):
-    """The OpenAI-compatible entry. ``url`` is the one that clients use."""
+    """The OpenAI-compatible entry. ``url`` is the one that clients use.
+
+    Its members are not part of its container: they are a file in ``members_dir`` on the host.
+    """
 
     id: str = "router"
     host: str
     url: str
     port: int
     metrics_port: int
+    internal_port: int
     container: str
+    members: tuple[Member, ...]
+    members_dir: str
+    drain_seconds: int
 
 
 class ListenPort(Frozen):
@@ -147,6 +165,7 @@ class Observe(Frozen):
     service: str
     models: tuple[str, ...]
     ports: tuple[int, ...]
+    router: str = Field("", description="URL to ask for the members, on the router's host.")
 
 
 class HostPlan(Frozen):
@@ -160,6 +179,7 @@ class HostPlan(Frozen):
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
     memory: int = Field(description="Bytes that the planned containers are expected to use.")
+    spare: bool = Field(False, description="In no group: only to be emptied of the service.")
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
     )

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image
 from pdinfra.planning.changes import stages
+from pdinfra.planning.members import NOTHING, MemberWork
 
 
 class ContainerWork(BaseModel):
@@ -43,10 +44,13 @@ class HostWork(BaseModel):
     removed_instances: tuple[str, ...]
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
+    members: MemberWork = NOTHING
 
 
-def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> HostWork:
-    """Return the work that makes one host equal to the plan."""
+def host_work(
+    plan: HostPlan, changes: Sequence[Change], *, check: bool, members: MemberWork = NOTHING
+) -> HostWork:
+    """Return the work that makes one host equal to the plan. members: on the router's host."""
     todo = {(change.kind, change.id): change.action for change in changes}
 
     def containers(kind: Kind) -> tuple[ContainerWork, ...]:
@@ -64,7 +68,7 @@ def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> Host
         )
 
     return HostWork(
-        stages=tuple(stages(changes, check=check)),
+        stages=_stages(changes, members, check=check),
         images=tuple(image for image in plan.images if ("image", image.ref) in todo),
         models=tuple(
             ModelWork(path=model.path, source=model.source)
@@ -76,4 +80,12 @@ def host_work(plan: HostPlan, changes: Sequence[Change], *, check: bool) -> Host
         removed_instances=removed("instance"),
         removed_routers=removed("router"),
         wait_for=tuple(container.id for container in plan.containers),
+        members=members,
     )
+
+
+def _stages(changes: Sequence[Change], members: MemberWork, *, check: bool) -> tuple[Kind, ...]:
+    """Return the stages; members that leave and come back are no change, but work."""
+    found = stages(changes, check=check)
+    silent = members != NOTHING and "member" not in found and not check
+    return (*found, "member") if silent else tuple(found)

@@ -15,8 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pdinfra.doctor import examine, failures
 from pdinfra.model import changes as changes_model
 from pdinfra.model.plan import Plan
-from pdinfra.planning.changes import host_changes, removals
-from pdinfra.planning.work import host_work
+from pdinfra.planning.compare import compare
 from pdinfra.reading.host import host_facts
 
 OBSERVED = "pd_observed"
@@ -43,26 +42,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if (observed := variables["hostvars"][host].get(OBSERVED)) and "raw" in observed
         }
         checks = examine(plan, facts, time.time())
-        changes = {
-            host.name: removals(host.name, facts[host.name].containers)
-            if mode == "down"
-            else host_changes(host, facts[host.name])
-            for host in plan.hosts
-            if host.name in facts
-        }
-        listed = [change for mine in changes.values() for change in mine]
-        work = {
-            host: host_work(plan.host(host), mine, check=self._task.check_mode)
-            for host, mine in changes.items()
-        }
+        compared = compare(plan, facts, mode, check=self._task.check_mode)
         result |= {
             "changed": False,
-            **changes_model.document(listed),
-            "work": {host: order.model_dump(mode="json") for host, order in work.items()},
+            **changes_model.document(compared.changes),
+            "work": {host: order.model_dump(mode="json") for host, order in compared.work.items()},
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }
-        for change in listed:
+        for change in compared.changes:
             line = f"{change.action:8} {change.kind} {change.id} on {change.host}: {change.reason}"
             Display().display(line, color=None if change.action == "keep" else "yellow")
         if mode != "converge":

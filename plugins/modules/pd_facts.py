@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 import urllib.parse
+import urllib.request
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -39,6 +40,10 @@ options:
     type: list
     elements: int
     default: []
+  router:
+    description: URL of the service's router on this host, to be asked for its members.
+    type: str
+    default: ""
   log_lines:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
@@ -242,6 +247,16 @@ def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:
     return result
 
 
+def fetch(url: str) -> str | None:
+    """GET a URL of this host; return the text, or None where nothing answers with 200."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return str(answer.read().decode("utf-8", "replace"))
+    except (OSError, http.client.HTTPException):
+        return None
+
+
 def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
@@ -258,6 +273,7 @@ def main() -> None:
             "service": {"type": "str", "required": True},
             "models": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "router": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -279,6 +295,7 @@ def main() -> None:
             disk_free={path: free(path) for path in (*DISKS, docker_root) if path},
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
+            router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
     module.exit_json(changed=False, raw=raw)
 
