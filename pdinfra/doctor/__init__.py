@@ -17,7 +17,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
     clock: the controller's, seconds since the epoch.
     """
     checks: list[Check] = []
-    for planned in plan.hosts:
+    for planned in plan.active:
         if planned.name in facts:
             checks += host.host_checks(planned, facts[planned.name])
             checks += network.network_checks(plan, planned, facts[planned.name])

@@ -52,7 +52,7 @@ Value = TypeVar("Value", bound=Hashable)
 
 def fleet_checks(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> Iterator[Check]:
     """Yield what comparing the hosts shows. clock: the controller's, when facts do not have it."""
-    hosts = [host for host in plan.hosts if host.name in facts]
+    hosts = [host for host in plan.active if host.name in facts]
     yield from _clocks(hosts, facts, clock)
     # Hosts of one address are one machine: it is the same as itself.
     machines = list({host.address: host for host in reversed(hosts)}.values())[::-1]

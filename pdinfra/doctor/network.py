@@ -79,7 +79,7 @@ def _hostname(host: HostPlan, facts: HostFacts) -> Check:
 
 def _names(plan: Plan, host: HostPlan, facts: HostFacts) -> Iterator[Check]:
     """Planned addresses that are names have to lead somewhere."""
-    used = [other.address for other in plan.hosts if other.address != host.address]
+    used = [other.address for other in plan.active if other.address != host.address]
     named = [name for name in dict.fromkeys(used) if not is_ip(name)]
     if not named:
         return
@@ -121,7 +121,7 @@ def _route(host: HostPlan, facts: HostFacts) -> Check:
 
 def _proxies(plan: Plan, host: HostPlan, facts: HostFacts) -> Check:
     """Calls between members must not go through a proxy."""
-    wanted = list(dict.fromkeys(other.address for other in plan.hosts))
+    wanted = list(dict.fromkeys(other.address for other in plan.active))
     caught = {
         proxy.where: missing
         for proxy in facts.network.proxies

@@ -9,7 +9,7 @@ from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
-from pdinfra.planning.reach import Link
+from pdinfra.model.reach import Link
 
 REACH_API = Rule(
     id="reach-api",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pdinfra.model.ascend import AscendFacts
 from pdinfra.model.fact import Fact
-from pdinfra.model.plan import ContainerSpec, Image
+from pdinfra.model.plan import ContainerSpec, Image, Member
 
 
 class ContainerFact(Fact):
@@ -127,6 +127,9 @@ class HostFacts(Fact):
     listening: tuple[PortFact, ...]
     network: NetworkFact = NetworkFact()
     ascend: AscendFacts | None = None
+    members: tuple[Member, ...] | None = Field(
+        None, description="Who gets requests from the router; None if no router answers here."
+    )
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

@@ -261,6 +261,19 @@ class HostSettings(InstanceSettings):
         9001,
         description="Port of the router's Prometheus metrics.",
     )
+    router_internal_port: Port = Field(
+        8010,
+        description=(
+            "First of 4 loopback ports for the two vllm-router processes that a change of members "
+            "hands over between."
+        ),
+    )
+    drain_seconds: int = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="How long the running requests of a member that leaves are waited for.",
+    )
     router_bind: str | None = Field(
         None,
         min_length=1,
@@ -316,11 +329,15 @@ class Host(BaseModel):
 
 
 class Inventory(BaseModel):
-    """A validated inventory: hosts in the inventory's order, and what all of them share."""
+    """A validated inventory: hosts in the inventory's order, and what all of them share.
+
+    ``spare`` hosts are in none of pdinfra's groups: what they still run of the service is removed.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     hosts: tuple[Host, ...]
+    spare: tuple[Host, ...] = ()
 
     @property
     def service(self) -> HostSettings:

@@ -18,6 +18,9 @@ LABEL_ENV = "pdinfra.env"
 """Names of the planned variables: an inspected container mixes them with its image's own."""
 
 
+MEMBERS_FILE = "members.json"
+
+
 class Frozen(BaseModel):
     """Base of everything in a plan: immutable, no unknown fields."""
 
@@ -122,15 +125,30 @@ class Instance(Frozen):
     container: str
 
 
+class Member(Frozen):
+    """An instance as the router knows it."""
+
+    id: str
+    role: Role
+    url: str
+
+
 class Router(Frozen):
-    """The OpenAI-compatible entry. ``url`` is the one that clients use."""
+    """The OpenAI-compatible entry. ``url`` is the one that clients use.
+
+    Its members are not part of its container: they are a file in ``members_dir`` on the host.
+    """
 
     id: str = "router"
     host: str
     url: str
     port: int
     metrics_port: int
+    internal_port: int
     container: str
+    members: tuple[Member, ...]
+    members_dir: str
+    drain_seconds: int
 
 
 class ListenPort(Frozen):
@@ -152,6 +170,7 @@ class Observe(Frozen):
     mounts: tuple[str, ...] = Field((), description="Sources on the host besides the models.")
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
+    router: str = Field("", description="URL to ask for the members, on the router's host.")
 
 
 class Basics(Frozen):
@@ -173,6 +192,7 @@ class HostPlan(Frozen):
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
     memory: int = Field(description="Bytes that the planned containers are expected to use.")
+    spare: bool = Field(False, description="In no group: only to be emptied of the service.")
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
     )
@@ -199,7 +219,12 @@ class Plan(Frozen):
     @property
     def spans_machines(self) -> bool:
         """Tell whether the service lives on several machines (hosts of one address are one)."""
-        return len({host.address for host in self.hosts}) > 1
+        return len({host.address for host in self.active}) > 1
+
+    @property
+    def active(self) -> tuple[HostPlan, ...]:
+        """The hosts that run something of the service."""
+        return tuple(host for host in self.hosts if not host.spare)
 
     def host(self, name: str) -> HostPlan:
         """Return one host's part. Raises KeyError for a host without any."""

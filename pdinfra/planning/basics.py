@@ -30,6 +30,9 @@ class BasicsWork(BaseModel):
     reasons: dict[str, str] = {}
 
 
+NO_BASICS = BasicsWork()
+
+
 def basics_work(plan: Plan, host: HostPlan, facts: HostFacts) -> BasicsWork:
     """Return what has to be set on one host; nothing where all hosts are one machine."""
     if host.basics is None:
@@ -72,7 +75,7 @@ def hosts_text(plan: Plan, host: HostPlan, facts: HostFacts) -> str:
     lines = [_mended(line, host, facts.hostname) for line in rest]
     mended = {name for line in lines if line not in rest for name in line.split()}
     wanted: dict[str, str] = {}
-    for other in plan.hosts:
+    for other in plan.active:
         for name in (other.name, facts.hostname) if other is host else (other.name,):
             right = _leads_to(facts, name, other.address) or (other is host and name in mended)
             if is_ip(other.address) and _is_own(name) and (name in block or not right):

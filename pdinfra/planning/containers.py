@@ -15,6 +15,7 @@ from pdinfra.model.plan import (
     ContainerSpec,
     Healthcheck,
     Mount,
+    Router,
 )
 from pdinfra.stacks.base import Engine, Launch
 
@@ -64,15 +65,17 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
     )
 
 
-def router_spec(image: str, launch: Launch, url: str) -> ContainerSpec:
-    """Return the router's container."""
+def router_spec(image: str, launch: Launch, router: Router) -> ContainerSpec:
+    """Return the router's container. Who its members are is in a file: they come and go."""
     return ContainerSpec(
         image=image,
         command=launch.command,
         env=launch.env,
+        # The folder, not the file: a file that is replaced would stay the old one inside.
+        mounts=(Mount(source=router.members_dir, target=router.members_dir),),
         shm_size=64 * MIB,
         # Its /health turns bad with its members; that is no reason to replace the router.
-        healthcheck=_healthcheck(f"{url}/liveness", start_period=1800),
+        healthcheck=_healthcheck(f"{router.url}/liveness", start_period=60),
     )
 
 

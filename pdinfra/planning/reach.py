@@ -5,53 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Instance, Plan
+from pdinfra.model.reach import Endpoint, Link, Probe
 
 ANY_ADDRESS = ("0.0.0.0", "::")
-
-
-class Frozen(BaseModel):
-    """Base of everything here: immutable."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Link(Frozen):
-    """One connection between two machines that the service makes while it works.
-
-    ``purpose`` is ``api`` (the router asks an engine) or ``kv`` (an engine asks another one for
-    its KV). ``owner`` is the instance that listens.
-    """
-
-    source: str
-    target: str
-    address: str
-    port: int
-    purpose: Literal["api", "kv"]
-    owner: str
-
-    @property
-    def endpoint(self) -> str:
-        """Return ``address:port``, the name that probes use."""
-        return f"{self.address}:{self.port}"
-
-
-class Endpoint(Frozen):
-    """An address and TCP port."""
-
-    address: str
-    port: int
-
-
-class Probe(Frozen):
-    """What one host does to try its part of the links: listen where nobody does yet, connect."""
-
-    listen: tuple[Endpoint, ...] = ()
-    connect: tuple[Endpoint, ...] = ()
 
 
 def links(plan: Plan) -> tuple[Link, ...]:

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image
-from pdinfra.planning.basics import BasicsWork
+from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
-
-NOTHING = BasicsWork()
+from pdinfra.planning.members import NOTHING, MemberWork
 
 
 class ContainerWork(BaseModel):
@@ -47,6 +46,7 @@ class HostWork(BaseModel):
     removed_instances: tuple[str, ...]
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
+    members: MemberWork = NOTHING
 
 
 def host_work(
@@ -54,9 +54,10 @@ def host_work(
     changes: Sequence[Change],
     *,
     check: bool,
-    basics: BasicsWork = NOTHING,
+    members: MemberWork = NOTHING,
+    basics: BasicsWork = NO_BASICS,
 ) -> HostWork:
-    """Return the work that makes one host equal to the plan."""
+    """Return the work that makes one host equal to the plan. members: on the router's host."""
     todo = {(change.kind, change.id): change.action for change in changes}
 
     def containers(kind: Kind) -> tuple[ContainerWork, ...]:
@@ -74,7 +75,7 @@ def host_work(
         )
 
     return HostWork(
-        stages=tuple(stages(changes, check=check)),
+        stages=_stages(changes, members, check=check),
         basics=basics,
         images=tuple(image for image in plan.images if ("image", image.ref) in todo),
         models=tuple(
@@ -87,4 +88,12 @@ def host_work(
         removed_instances=removed("instance"),
         removed_routers=removed("router"),
         wait_for=tuple(container.id for container in plan.containers),
+        members=members,
     )
+
+
+def _stages(changes: Sequence[Change], members: MemberWork, *, check: bool) -> tuple[Kind, ...]:
+    """Return the stages; members that leave and come back are no change, but work."""
+    found = stages(changes, check=check)
+    silent = members != NOTHING and "member" not in found and not check
+    return (*found, "member") if silent else tuple(found)

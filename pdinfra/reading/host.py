@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
 from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
+from pdinfra.model.plan import Member
 from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.model_dir import model_fact
@@ -39,12 +41,21 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         listening=_listening(files, raw["processes"]),
         network=network_fact(raw),
         ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
+        members=_members(raw.get("router")),
     )
 
 
 def container_facts(raw: Mapping[str, Any]) -> tuple[ContainerFact, ...]:
     """Read the service's containers alone (all that a waiting call brings)."""
     return tuple(container_fact(inspect) for inspect in raw["docker"].get("containers") or [])
+
+
+def _members(text: str | None) -> tuple[Member, ...] | None:
+    """Read the front's account of who gets requests; None where none answered sensibly."""
+    try:
+        return tuple(Member.model_validate(row) for row in json.loads(text or "")["active"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _meminfo(text: str) -> dict[str, int]:

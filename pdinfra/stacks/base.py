@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pdinfra.model.addresses import is_loopback
 from pdinfra.model.inventory import Accelerator, HostSettings, Inventory
-from pdinfra.model.plan import Instance
+from pdinfra.model.plan import Instance, Router
 from pdinfra.model.problems import Problem
 
 OFFLINE = {
@@ -76,8 +75,8 @@ class StackModule(Protocol):
         """Return how to start one engine."""
         ...
 
-    def router(self, instances: Sequence[Instance], host: HostSettings, bind: str) -> Launch:
-        """Return how to start the router in front of all instances."""
+    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+        """Return how to start the router, whose members it reads from a file."""
         ...
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pdinfra.model.inventory import HostSettings, Inventory, Stack
-from pdinfra.model.plan import Instance
+from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, finish, serve
 
@@ -31,6 +29,6 @@ class LaterStack:
         """Return the plain engine; the stack's wiring is not part of it yet."""
         return finish(serve(engine), engine)
 
-    def router(self, instances: Sequence[Instance], host: HostSettings, bind: str) -> Launch:
+    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
         """Return no command: the stack brings its own entry."""
         return Launch(())

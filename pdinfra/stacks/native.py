@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 from pdinfra.model.inventory import HostSettings, Inventory
-from pdinfra.model.plan import Instance
+from pdinfra.model.plan import MEMBERS_FILE, Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, finish, serve
 from pdinfra.versions.connectors import connectors
@@ -62,27 +61,27 @@ class NativeStack:
         command = (*base.command, "--kv-transfer-config", json.dumps(config))
         return finish(Launch(command, env), engine)
 
-    def router(self, instances: Sequence[Instance], host: HostSettings, bind: str) -> Launch:
-        """Return `vllm-router` in front of prefill and decode, or of mixed instances."""
+    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+        """Return `vllm-router` behind the front that changes its members without a restart."""
+        front = [
+            "python", "-m", "pdinfra_router",
+            "--host", bind,
+            "--port", str(router.port),
+            "--metrics-port", str(router.metrics_port),
+            "--internal-port", str(router.internal_port),
+            "--members", f"{router.members_dir}/{MEMBERS_FILE}",
+            "--drain-seconds", str(router.drain_seconds),
+            "--",
+        ]  # fmt: skip
         command = [
             "vllm-router",
-            "--host", bind,
-            "--port", str(host.router_port),
-            "--prometheus-host", bind,
-            "--prometheus-port", str(host.router_metrics_port),
             "--policy", host.router_policy,
             "--intra-node-data-parallel-size", "1",
             # The defaults (30 s and 60 s) leave a member that came back unused for minutes.
             "--worker-startup-check-interval", "1",
             "--health-check-interval-secs", "5",
         ]  # fmt: skip
-        mixed = [instance.url for instance in instances if instance.role == "mixed"]
-        if mixed:
-            return Launch((*command, "--worker-urls", *mixed))
-        command.append("--vllm-pd-disaggregation")
-        for instance in instances:
-            command += [f"--{instance.role}", instance.url]
-        return Launch(tuple(command))
+        return Launch((*front, *command))
 
 
 def _nixl_config(engine: Engine) -> dict[str, str]:

@@ -12,16 +12,12 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import examine, failures, npu_ping
+from pdinfra.doctor import examine, failures
 from pdinfra.doctor.reachable import reachable_checks
 from pdinfra.model import changes as changes_model
-from pdinfra.model.changes import Change
-from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
-from pdinfra.planning.basics import basics_changes, basics_work
-from pdinfra.planning.changes import host_changes, removals
-from pdinfra.planning.reach import Link, links, links_of, probes
-from pdinfra.planning.work import NOTHING, host_work
+from pdinfra.planning.compare import compare
+from pdinfra.planning.trial import trial
 from pdinfra.reading.host import host_facts
 
 OBSERVED = "pd_observed"
@@ -51,54 +47,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         checks = examine(plan, facts, time.time())
         if mode == "doctor":
             checks[:0] = reachable_checks(_answers(plan, variables))
-        basics = {
-            host.name: basics_work(plan, host, facts[host.name])
-            for host in plan.hosts
-            if host.name in facts and mode != "down"
-        }
-        changes = {
-            host.name: removals(host.name, facts[host.name].containers)
-            if mode == "down"
-            else basics_changes(host, basics[host.name]) + host_changes(host, facts[host.name])
-            for host in plan.hosts
-            if host.name in facts
-        }
-        listed = [change for mine in changes.values() for change in mine]
-        work = {
-            host: host_work(
-                plan.host(host),
-                mine,
-                check=self._task.check_mode,
-                basics=basics.get(host, NOTHING),
-            )
-            for host, mine in changes.items()
-        }
-        tried = _links(plan, listed, mode)
-        probing = probes(tried, facts)
-        hashing = _files(plan, facts) if mode == "doctor" else {}
-        pinging = npu_ping.targets(plan, facts) if mode == "doctor" else {}
-        todo = {
-            host: [
-                *(work[host].stages if mode in ("converge", "down") else ()),
-                *(["probe"] if host in probing else []),
-                *(["checksums"] if host in hashing else []),
-                *(["npu_ping"] if host in pinging else []),
-            ]
-            for host in facts
-        }
+        compared = compare(plan, facts, mode, check=self._task.check_mode)
+        tried = trial(plan, facts, compared.changes, mode)
+        converging = mode in ("converge", "down")
         result |= {
             "changed": False,
-            **changes_model.document(listed),
-            "work": {host: order.model_dump(mode="json") for host, order in work.items()},
-            "todo": todo,
-            "links": [link.model_dump(mode="json") for link in tried],
-            "probes": {host: probe.model_dump(mode="json") for host, probe in probing.items()},
-            "checksums": hashing,
-            "pings": pinging,
+            **changes_model.document(compared.changes),
+            "work": {host: order.model_dump(mode="json") for host, order in compared.work.items()},
+            "todo": {
+                host: [*(order.stages if converging else ()), *tried.stages(host)]
+                for host, order in compared.work.items()
+            },
+            "trial": tried.model_dump(mode="json"),
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }
-        for change in listed:
+        for change in compared.changes:
             line = f"{change.action:8} {change.kind} {change.id} on {change.host}: {change.reason}"
             Display().display(line, color=None if change.action == "keep" else "yellow")
         if mode != "converge":
@@ -120,22 +84,3 @@ def _answers(plan: Plan, variables: dict[str, Any]) -> dict[str, str]:
         message = str(observed.get("msg", "")).strip() or "it was not looked at"
         answers[host] = "" if "raw" in observed else message
     return answers
-
-
-def _links(plan: Plan, changes: list[Change], mode: str) -> tuple[Link, ...]:
-    """Return the connections to try: all for the doctor, before a change those it needs."""
-    if mode == "doctor":
-        return links(plan)
-    return links_of(links(plan), changes) if mode == "converge" else ()
-
-
-def _files(plan: Plan, facts: dict[str, HostFacts]) -> dict[str, list[str]]:
-    """Return the model's files to hash, by host, where there are several to compare."""
-    found = {
-        host.name: [f"{model.path}/{name}" for name in model.files]
-        for host in plan.hosts
-        if host.name in facts
-        for model in facts[host.name].models[:1]
-    }
-    having = {host: paths for host, paths in found.items() if paths}
-    return having if plan.spans_machines and len(having) > 1 else {}

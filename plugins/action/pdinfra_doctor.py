@@ -15,7 +15,7 @@ from pdinfra.doctor.reach import checksum_checks, reach_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
-from pdinfra.planning.reach import Link
+from pdinfra.model.reach import Link
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -34,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         checks = [Check.model_validate(check) for check in compared["checks"]]
         checks += reach_checks(
             plan,
-            [Link.model_validate(link) for link in compared["links"]],
+            [Link.model_validate(link) for link in compared["trial"]["links"]],
             _results(variables, plan, "pd_connected", "connects"),
             _results(variables, plan, "pd_listening", "shut"),
             facts,

@@ -17,6 +17,7 @@ import struct
 import threading
 import time
 import urllib.parse
+import urllib.request
 from typing import Any
 
 from ansible.module_utils import pd_ascend
@@ -75,6 +76,10 @@ options:
     type: list
     elements: str
     default: []
+  router:
+    description: URL of the service's router on this host, to be asked for its members.
+    type: str
+    default: ""
   log_lines:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
@@ -397,6 +402,16 @@ def free_inodes(path: str) -> int | None:
     return stat.f_favail if stat.f_files else None
 
 
+def fetch(url: str) -> str | None:
+    """GET a URL of this host; return the text, or None where nothing answers with 200."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return str(answer.read().decode("utf-8", "replace"))
+    except (OSError, http.client.HTTPException):
+        return None
+
+
 def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
@@ -423,6 +438,7 @@ def main() -> None:
             },
             "devices": {"type": "list", "elements": "int", "default": []},
             "mounts": {"type": "list", "elements": "str", "default": []},
+            "router": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -455,6 +471,7 @@ def main() -> None:
             in_container=any(os.path.exists(path) for path in CONTAINER_MARKS),
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
+            router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
         if wanted["accelerator"] == "ascend" and wanted["devices"]:
             raw["ascend"] = pd_ascend.collect(wanted["devices"], wanted["mounts"])

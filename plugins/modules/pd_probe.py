@@ -171,6 +171,9 @@ def serve(control: socket.socket, servers: list[socket.socket], seconds: int) ->
             for key, _ in selector.select():
                 ready: socket.socket = key.data
                 if ready is control:
+                    # Who asked waits for the control socket, which goes last.
+                    for each in servers:
+                        each.close()
                     return
                 if ready in servers:
                     accepted, _ = ready.accept()

@@ -201,11 +201,13 @@ def facts(of: HostPlan, containers: Iterable[ContainerFact] = (), **more: Any) -
 
 
 def network(of: HostPlan, **more: Any) -> NetworkFact:
-    """Return a host whose own name leads to its address, and no other name to anything."""
+    """Return a host that knows all names, its own too."""
+    known = {name: (f"192.0.2.{n}",) for n, name in enumerate(of.observe.names, start=1)}
+    own = known.get(of.address, (of.address,))
     values = {
-        "resolved": {of.name: (of.address,)},
+        "resolved": {**known, of.name: own},
         "hosts_file": "127.0.0.1\tlocalhost\n",
-        "addresses": {"127.0.0.1": "lo", of.address: "eth0", "172.17.0.1": "docker0"},
+        "addresses": {"127.0.0.1": "lo", own[0]: "eth0", "172.17.0.1": "docker0"},
         "default_route": "eth0",
     }
     return NetworkFact.model_validate({**values, **more})

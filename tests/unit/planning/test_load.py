@@ -29,6 +29,7 @@ def test_hosts_and_variables_of_others_are_none_of_our_business() -> None:
     groups = {**ONE_HOST, "all": ["a", "nas"], "storage": ["nas"]}
     loaded = load(groups, {"a": {"ntp_server": "x", "ansible_user": "y"}, "nas": {"pd_typo": 1}})
     assert [host.name for host in loaded.hosts] == ["a"]
+    assert [host.name for host in loaded.spare] == ["nas"]
 
 
 def test_variables_of_our_own_playbooks_are_not_the_users() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -60,22 +59,36 @@ def test_side_channel_is_told_to_the_engine() -> None:
 
 def test_router_knows_every_instance_by_role() -> None:
     groups = {"prefill": ["a"], "decode": ["b", "c"], "router": ["a"]}
-    command = specs(plan(groups))["router"].command
-    assert "--vllm-pd-disaggregation" in command
-    pairs = [(k, v) for k, v in pairwise(command) if v.startswith("http")]
-    assert pairs == [
-        ("--prefill", "http://a:8100"),
-        ("--decode", "http://b:8200"),
-        ("--decode", "http://c:8200"),
+    assert [(m.id, m.role, m.url) for m in plan(groups).router.members] == [
+        ("prefill-a-0", "prefill", "http://a:8100"),
+        ("decode-b-0", "decode", "http://b:8200"),
+        ("decode-c-0", "decode", "http://c:8200"),
     ]
+
+
+def test_router_reads_its_members_from_a_folder_of_its_host() -> None:
+    made = plan(every={"pd_service": "chat"})
+    spec = specs(made)["router"]
+    assert option(spec, "--members") == "/var/lib/pdinfra/chat/router/members.json"
+    assert [mount.source for mount in spec.mounts] == ["/var/lib/pdinfra/chat/router"]
+    assert made.host("a").observe.router == made.router.url
+
+
+def test_host_in_no_group_is_planned_to_run_nothing() -> None:
+    made = plan({**TWO_HOSTS, "all": ["a", "b", "c"]})
+    spare = made.host("c")
+    assert spare.spare
+    assert (spare.containers, spare.images, spare.ports) == ((), (), ())
+    assert plan(TWO_HOSTS).hosts == made.hosts[:2]
 
 
 def test_mixed_engines_have_no_kv_transfer_and_a_plain_router() -> None:
     made = plan({"mixed": ["a", "b"], "router": ["a"]})
     assert "--kv-transfer-config" not in specs(made)["mixed-a-0"].command
-    command = specs(made)["router"].command
-    assert "--vllm-pd-disaggregation" not in command
-    assert command[-3:] == ("--worker-urls", "http://a:8300", "http://b:8300")
+    assert {(m.role, m.url) for m in made.router.members} == {
+        ("mixed", "http://a:8300"),
+        ("mixed", "http://b:8300"),
+    }
 
 
 def test_unknown_connector_lists_what_can_be_used() -> None:
@@ -108,10 +121,7 @@ def test_adding_a_host_leaves_all_other_containers_alone() -> None:
     large = plan({"prefill": ["a"], "decode": ["b", "c"], "router": ["a"]})
     before, after = specs(small), specs(large)
     assert set(after) - set(before) == {"decode-c-0"}
-    assert {n: after[n] for n in before if n != "router"} == {
-        n: s for n, s in before.items() if n != "router"
-    }
-    assert after["router"] != before["router"]
+    assert {name: after[name] for name in before} == before
 
 
 def test_adding_a_host_in_front_changes_no_id_either() -> None:

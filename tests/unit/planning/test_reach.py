@@ -6,7 +6,8 @@ from typing import Any
 
 from pdinfra.model.changes import Change
 from pdinfra.model.plan import Plan
-from pdinfra.planning.reach import Link, links, links_of, probes
+from pdinfra.model.reach import Link
+from pdinfra.planning.reach import links, links_of, probes
 from tests.unit.builders import facts, listening, plan
 
 GROUPS = {"prefill": ["a"], "decode": ["b", "c"], "router": ["b"]}

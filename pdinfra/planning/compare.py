@@ -1,0 +1,56 @@
+"""Plan and facts of all hosts → all changes, and every host's work order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pdinfra.model.changes import Change
+from pdinfra.model.facts import HostFacts
+from pdinfra.model.plan import Plan
+from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
+from pdinfra.planning.changes import host_changes, removals
+from pdinfra.planning.members import NOTHING, member_changes, member_work
+from pdinfra.planning.work import HostWork, host_work
+
+Mode = Literal["converge", "look", "doctor", "down"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What happens, and what each observed host's roles are handed for it."""
+
+    changes: list[Change]
+    work: dict[str, HostWork]
+
+
+def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool) -> Comparison:
+    """Compare all observed hosts at once. ``down`` removes every container of the service."""
+    hosts = [host for host in plan.hosts if host.name in facts]
+    members = NOTHING
+    basics: dict[str, BasicsWork] = {}
+    if mode == "down":
+        by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
+    else:
+        basics = {host.name: basics_work(plan, host, facts[host.name]) for host in hosts}
+        by_host = {
+            host.name: basics_changes(host, basics[host.name])
+            + host_changes(host, facts[host.name])
+            for host in hosts
+        }
+        everything = [change for mine in by_host.values() for change in mine]
+        members = member_work(plan, facts, everything)
+        if plan.router.host in by_host:
+            by_host[plan.router.host] += member_changes(plan, facts, everything)
+    work = {
+        host.name: host_work(
+            host,
+            by_host[host.name],
+            check=check,
+            members=members if host.name == plan.router.host else NOTHING,
+            basics=basics.get(host.name, NO_BASICS),
+        )
+        for host in hosts
+    }
+    return Comparison([change for mine in by_host.values() for change in mine], work)
