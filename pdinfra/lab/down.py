@@ -23,7 +23,7 @@ def down(
     uses them. Raises DriverError if the lab belongs to another checkout.
     """
     known = network.find(client, lab)
-    mine = {"label": f"{LABEL}={lab.name}"}
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={lab.name}"}
     removed = list(hosts.find(client, lab))
     for container in client.containers.list(all=True, filters=mine):
         container.remove(force=True, v=True)
@@ -49,7 +49,8 @@ def _purge(client: docker.DockerClient, say: Say) -> None:
         pass
     except APIError:
         say(f"volume {BLOBS} stays: another lab uses it")
-    used = {each.image.id for each in client.containers.list(all=True, filters={"label": LABEL})}
+    labs = client.containers.list(all=True, filters={"label": LABEL})
+    used = {each.attrs["Image"] for each in labs}
     for image in client.images.list():
         tags = [tag for tag in image.tags if tag.startswith(f"{REPOSITORY}/")]
         if tags and image.id in used:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 import docker
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+from docker.types import NetworkingConfig
 
 from pdinfra.driver.look import FAILED, DriverError
 
@@ -35,6 +38,32 @@ def engine() -> Iterator[docker.DockerClient]:
         raise DriverError([f"machine: docker: {cause}. Fix: {fix}"], FAILED) from None
     finally:
         client.close()
+
+
+def place(
+    client: docker.DockerClient, network: str, alias: str, address: IPv4Address
+) -> NetworkingConfig:
+    """Return a new container's place in a network: its name there and its address."""
+    config = NetworkingConfig()
+    config["EndpointsConfig"] = {
+        network: client.api.create_endpoint_config(aliases=[alias], ipv4_address=str(address))
+    }
+    return config
+
+
+def execute(container: Container, words: Sequence[str]) -> tuple[int, str]:
+    """Run a command in a container; return its exit code and all that it said."""
+    code, output = container.exec_run(list(words))
+    said = output if isinstance(output, bytes) else b"".join(output)
+    return code or 0, said.decode(errors="replace").strip()
+
+
+def ask(container: Container, words: Sequence[str]) -> str:
+    """Return what a command in a container says, or nothing where the container does not run."""
+    try:
+        return execute(container, words)[1]
+    except (APIError, NotFound):
+        return ""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import docker
+from docker.models.containers import Container
 
 from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.lab import hosts, names
-from pdinfra.lab.hosts import Container, ask
+from pdinfra.lab.engine import ask, execute
 from pdinfra.lab.names import Lab
 from pdinfra.lab.state import State
 
@@ -282,8 +283,7 @@ def _mend(
             container.start()
             hosts.wait(container, node)
         else:
-            network = client.networks.get(lab.network)
-            network.connect(container, **hosts.endpoint(state, node))
+            hosts.connect(client, lab, state, node)
 
 
 def _container(client: docker.DockerClient, lab: Lab, node: str) -> Container:
@@ -314,9 +314,9 @@ def _must_run(container: Container, node: str) -> None:
 
 def _run(container: Container, switch: Switch, words: list[str]) -> None:
     """Run a command in a host. Raises DriverError with what it said."""
-    code, output = container.exec_run(words)
+    code, output = execute(container, words)
     if code:
-        said = " ".join(output.decode(errors="replace").split())
+        said = " ".join(output.split())
         if code == INVALID:
             raise _usage(switch, said, "see `lab fault list`")
         line = f"{switch.node}: fault {switch.name}: it ended with {code}: {said}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
+from docker.models.containers import Container
+from docker.types import HostConfig
 
 from pdinfra.driver.look import FAILED, DriverError
 from pdinfra.lab import names
-from pdinfra.lab.engine import File, archive
+from pdinfra.lab.engine import File, archive, ask, place
 from pdinfra.lab.images import HOST
 from pdinfra.lab.names import LABEL, LABEL_NODE, LABEL_NPUS, QUAY, Lab
 from pdinfra.lab.state import State
@@ -22,8 +23,6 @@ USER_ID = 1000
 BOOT_LIMIT = 60
 """Seconds until systemd must have booted; measured: one, eight for eight hosts at once."""
 BOOTED = ("running", "degraded")
-
-Container = docker.models.containers.Container
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,7 @@ def create(
             "LAB_INDEX": str(names.number(node)),
         },
         host_config=_host_config(api, volume, privileged),
-        networking_config=api.create_networking_config(
-            {lab.network: api.create_endpoint_config(**endpoint(state, node))}
-        ),
+        networking_config=place(client, lab.network, node, names.address(state.subnet, node)),
     )
     container = client.containers.get(made["Id"])
     files = {
@@ -92,12 +89,16 @@ def create(
     return container
 
 
-def endpoint(state: State, node: str) -> dict[str, object]:
-    """Return a host's place in the lab's network: its name and its address."""
-    return {"aliases": [node], "ipv4_address": str(names.address(state.subnet, node))}
+def connect(client: docker.DockerClient, lab: Lab, state: State, node: str) -> None:
+    """Give a host its place in the lab's network back: its name and its address."""
+    client.networks.get(lab.network).connect(
+        lab.container(node),
+        aliases=[node],
+        ipv4_address=str(names.address(state.subnet, node)),
+    )
 
 
-def _host_config(api: docker.APIClient, volume: str, privileged: bool) -> docker.types.HostConfig:
+def _host_config(api: docker.APIClient, volume: str, privileged: bool) -> HostConfig:
     """Return what systemd and an engine inside a container need, and not more than is granted."""
     config = api.create_host_config(
         binds=[f"{volume}:/var/lib/docker"],
@@ -125,7 +126,7 @@ def revive(client: docker.DockerClient, lab: Lab, state: State, node: str) -> bo
         container.unpause()
         acted = True
     if lab.network not in container.attrs["NetworkSettings"]["Networks"]:
-        client.networks.get(lab.network).connect(container, **endpoint(state, node))
+        connect(client, lab, state, node)
         acted = True
     if container.status not in ("running", "paused"):
         container.start()
@@ -157,12 +158,3 @@ def public_key(container: Container, node: str) -> str:
         fix = f"see `docker exec {container.name} systemctl status ssh-hostkeys`"
         raise DriverError([f"{node}: ssh: the host made no key ({key}). Fix: {fix}"], FAILED)
     return key
-
-
-def ask(container: Container, words: Sequence[str]) -> str:
-    """Return what a command in a host prints, or nothing where the host does not run."""
-    try:
-        output: bytes = container.exec_run(list(words)).output
-    except (APIError, NotFound):
-        return ""
-    return output.decode(errors="replace").strip()

@@ -130,7 +130,7 @@ def _pulled(reference: str) -> bool:
     """Tell whether a registry gave an image."""
     try:
         hasty = docker.from_env(timeout=PULL_TIMEOUT)
-        hasty.images.pull(*reference.split(":"))
+        hasty.images.pull(reference)
     except (DockerException, OSError):
         return False
     return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import docker
 from docker.errors import NotFound
+from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool
 
 from pdinfra.driver.look import FAILED, DriverError
@@ -30,7 +31,7 @@ def choose(client: docker.DockerClient, lab: Lab) -> State:
     return State(subnet=subnet, registry_port=port)
 
 
-def find(client: docker.DockerClient, lab: Lab) -> docker.models.networks.Network | None:
+def find(client: docker.DockerClient, lab: Lab) -> Network | None:
     """Return the lab's network, if it is there. Raises DriverError if another checkout owns it."""
     try:
         network = client.networks.get(lab.network)

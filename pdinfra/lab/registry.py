@@ -8,10 +8,11 @@ import time
 import docker
 import httpx
 from docker.errors import NotFound
+from docker.models.containers import Container
 
 from pdinfra.driver.look import FAILED, DriverError
 from pdinfra.lab import names
-from pdinfra.lab.engine import File, archive
+from pdinfra.lab.engine import File, archive, place
 from pdinfra.lab.images import REGISTRY
 from pdinfra.lab.names import BLOBS, LABEL, QUAY, Lab
 from pdinfra.lab.state import State
@@ -20,7 +21,7 @@ LIMIT = 30
 """Seconds until a started registry must answer; measured: below one."""
 
 
-def find(client: docker.DockerClient, lab: Lab) -> docker.models.containers.Container | None:
+def find(client: docker.DockerClient, lab: Lab) -> Container | None:
     """Return the registry's container, if it is there."""
     try:
         return client.containers.get(lab.registry)
@@ -49,16 +50,11 @@ def push_prefix(state: State) -> str:
     return f"127.0.0.1:{state.registry_port}"
 
 
-def _create(
-    client: docker.DockerClient, lab: Lab, state: State
-) -> docker.models.containers.Container:
+def _create(client: docker.DockerClient, lab: Lab, state: State) -> Container:
     """Make the container, with the lab's certificate in it."""
     api = client.api
     if not client.volumes.list(filters={"name": f"^{BLOBS}$"}):
         client.volumes.create(BLOBS, labels={LABEL: ""})
-    endpoint = api.create_endpoint_config(
-        aliases=[QUAY], ipv4_address=str(names.registry_address(state.subnet))
-    )
     made = api.create_container(
         REGISTRY.reference,
         name=lab.registry,
@@ -69,7 +65,7 @@ def _create(
             binds=[f"{BLOBS}:/var/lib/registry"],
             port_bindings={443: ("127.0.0.1", state.registry_port)},
         ),
-        networking_config=api.create_networking_config({lab.network: endpoint}),
+        networking_config=place(client, lab.network, QUAY, names.registry_address(state.subnet)),
     )
     container = client.containers.get(made["Id"])
     files = {
@@ -80,7 +76,7 @@ def _create(
     return container
 
 
-def _wait(container: docker.models.containers.Container, lab: Lab, state: State) -> None:
+def _wait(container: Container, lab: Lab, state: State) -> None:
     """Wait until the registry answers over TLS with the lab's certificate."""
     trust = ssl.create_default_context(cafile=str(lab.home / "ca.crt"))
     until = time.monotonic() + LIMIT

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
+from docker.models.containers import Container
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.lab import faults, files, names, registry
 from pdinfra.lab import state as memory
-from pdinfra.lab.hosts import BOOTED, Container, ask, find
+from pdinfra.lab.engine import ask
+from pdinfra.lab.hosts import BOOTED, find
 from pdinfra.lab.names import QUAY, Lab
 from pdinfra.lab.state import State
 

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import docker
+from docker.models.containers import Container
 
 from pdinfra.driver.look import FAILED, DriverError
 from pdinfra.lab import files, hosts, images, keys, names, network, registry
 from pdinfra.lab import state as memory
-from pdinfra.lab.hosts import Container, Npus
+from pdinfra.lab.hosts import Npus
 from pdinfra.lab.images import HOST, Say
 from pdinfra.lab.names import LABEL_NPUS, Lab
 from pdinfra.lab.state import State
