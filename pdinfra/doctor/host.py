@@ -132,6 +132,8 @@ def _docker(plan: HostPlan, facts: HostFacts) -> Check:
     found = f"{docker.state} ({docker.detail})"
     if docker.state == "absent":
         return DOCKER.ok(plan.name, f"{found}: `up` installs and starts it")
+    if not docker.at_boot:
+        return DOCKER.ok(plan.name, f"{found}: `up` starts it")
     fix = "`up` starts it; `journalctl -u docker` says why it stopped"
     return DOCKER.bad(plan.name, found, fix=fix, severity="warn")
 

@@ -62,12 +62,16 @@ class PortFact(Fact):
 
 
 class DockerFact(Fact):
-    """The Docker engine. ``state`` says why it cannot be used, if it cannot."""
+    """The Docker engine. ``state`` says why it cannot be used, if it cannot.
+
+    ``at_boot``: systemd was told to start it at boot.
+    """
 
     state: Literal["running", "absent", "stopped", "denied"]
     detail: str = ""
     version: str = ""
     root: str = ""
+    at_boot: bool = False
 
 
 class ProxyFact(Fact):

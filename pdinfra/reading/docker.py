@@ -29,7 +29,8 @@ def docker_fact(raw: Mapping[str, Any]) -> DockerFact:
     """Read the engine's state from what the facts module brought."""
     error = raw.get("error")
     if error:
-        return DockerFact(state=error["kind"], detail=error["text"])
+        at_boot = bool(raw.get("at_boot"))
+        return DockerFact(state=error["kind"], detail=error["text"], at_boot=at_boot)
     version = raw.get("version", {}).get("Version", "")
     return DockerFact(
         state="running", version=version, root=raw.get("info", {}).get("DockerRootDir", "")

@@ -137,6 +137,8 @@ INFO = ("DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 DAEMONS = ("chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys", "firewalld")
 """As in /proc/PID/comm, which holds 15 characters."""
+AT_BOOT = "/etc/systemd/system/multi-user.target.wants/docker.service"
+"""What `systemctl enable docker` makes."""
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 RESOLVE_SECONDS = 3.0
 SIOCGIFCONF = 0x8912
@@ -239,7 +241,7 @@ def rows(service: str) -> list[dict[str, Any]]:
 
 def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any]:
     """Return Docker's own account of itself, or why there is none."""
-    found: dict[str, Any] = {"error": None}
+    found: dict[str, Any] = {"error": None, "at_boot": os.path.exists(AT_BOOT)}
     try:
         found["containers"] = containers(service, log_lines)
         if not containers_only:

@@ -58,8 +58,14 @@ def test_what_up_itself_brings_is_well_and_says_so() -> None:
     assert told["model"] == "not there yet: `up` copies the tiny model"
 
 
-def test_docker_that_is_there_but_stopped_is_worth_a_look() -> None:
-    seen = facts(host(), docker=DockerFact(state="stopped", detail="Connection refused"))
+def test_docker_that_was_never_started_is_started_by_up() -> None:
+    seen = facts(host(), docker=DockerFact(state="stopped", detail="no socket"))
+    assert check("docker", host(), seen).found == "stopped (no socket): `up` starts it"
+
+
+def test_docker_that_should_run_since_boot_and_does_not_is_worth_a_look() -> None:
+    docker = DockerFact(state="stopped", detail="Connection refused", at_boot=True)
+    seen = facts(host(), docker=docker)
     found = check("docker", host(), seen)
     assert (found.status, found.found) == ("warn", "stopped (Connection refused)")
     assert "journalctl -u docker" in found.fix

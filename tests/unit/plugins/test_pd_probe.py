@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ def test_listener_ends_by_itself() -> None:
     # Open as long as the listener lives.
     with held, pytest.raises(ConnectionResetError):
         held.recv(1)
-    assert tried(port) == "refused"
+    deadline = time.monotonic() + 10
+    while tried(port) == "open":
+        assert time.monotonic() < deadline
 
 
 def test_port_in_use_needs_no_listener_and_a_foreign_address_says_why() -> None:
