@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pdinfra.driver.status import MemberStatus, ServiceStatus
+from pdinfra.lab.status import LabStatus
 from pdinfra.model.changes import ACTIONS, Change, summary
 from pdinfra.model.checks import Check
 from pdinfra.model.proof import Proof
@@ -83,6 +84,30 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
         line = f"✓ {url} answers “{proof.completion.prompt}” with {tokens} tokens:"
         console.print(Text(line, "green"), soft_wrap=True)
         console.print(Text(f"  {proof.completion.text.strip()}", "italic"), soft_wrap=True)
+
+
+def show_lab(console: Console, lab: LabStatus) -> None:
+    """Print a lab's hosts, and the registry's two names."""
+    table = _table("", "host", "address", "state", "systemd", "docker", "groups", "faults")
+    for host in lab.hosts:
+        mark, style = MARKS["warn" if host.faults else "ok" if host.booted else "fail"]
+        cells = (host.name, host.address, host.state, host.systemd, host.engine)
+        lists = (", ".join(host.groups), ", ".join(host.faults))
+        table.add_row(Text(mark, style), *map(Text, (*cells, *lists)))
+    console.print(table)
+    if lab.registry is not None:
+        names = f"push to {lab.registry.push}/…, hosts pull from {lab.registry.pull}/…"
+        console.print(Text(f"Registry is {lab.registry.state}: {names}"), soft_wrap=True)
+    if not lab.hosts:
+        console.print(Text(f"Lab {lab.name} is not up."))
+
+
+def show_words(console: Console, head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> None:
+    """Print words and what they mean."""
+    table = _table(*head)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def _table(*columns: str) -> Table:

@@ -1,0 +1,60 @@
+"""`lab down`: remove what belongs to one lab, and with purge what all labs share."""
+
+from __future__ import annotations
+
+import shutil
+
+import docker
+from docker.errors import APIError, NotFound
+
+from pdinfra.lab import files, hosts, network
+from pdinfra.lab import state as memory
+from pdinfra.lab.images import REPOSITORY, Say
+from pdinfra.lab.names import BLOBS, LABEL, Lab
+
+
+def down(
+    client: docker.DockerClient, lab: Lab, say: Say, keep_images: bool = False, purge: bool = False
+) -> list[str]:
+    """Remove the lab's containers, network and volumes; return the hosts that were removed.
+
+    keep_images: the volumes below the hosts' /var/lib/docker stay for the next `lab up`.
+    purge: keys, the registry's images and the lab's own images go too, as far as no other lab
+    uses them. Raises DriverError if the lab belongs to another checkout.
+    """
+    known = network.find(client, lab)
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={lab.name}"}
+    removed = list(hosts.find(client, lab))
+    for container in client.containers.list(all=True, filters=mine):
+        container.remove(force=True, v=True)
+    if known is not None:
+        known.remove()
+    if not keep_images:
+        for volume in client.volumes.list(filters=mine):
+            volume.remove()
+    if (state := memory.load(lab)) is not None:
+        for path in files.remove(lab, state):
+            say(f"{path} stays: it was edited")
+    if purge:
+        shutil.rmtree(lab.home, ignore_errors=True)
+        _purge(client, say)
+    return removed
+
+
+def _purge(client: docker.DockerClient, say: Say) -> None:
+    """Remove what labs share; say what another lab still uses."""
+    try:
+        client.volumes.get(BLOBS).remove()
+    except NotFound:
+        pass
+    except APIError:
+        say(f"volume {BLOBS} stays: another lab uses it")
+    labs = client.containers.list(all=True, filters={"label": LABEL})
+    used = {each.attrs["Image"] for each in labs}
+    for image in client.images.list():
+        tags = [tag for tag in image.tags if tag.startswith(f"{REPOSITORY}/")]
+        if tags and image.id in used:
+            say(f"image {tags[0]} stays: another lab uses it")
+        else:
+            for tag in tags:
+                client.images.remove(tag)
