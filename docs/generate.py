@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pdinfra.assets import ROOT
 from pdinfra.cli.app import app
+from pdinfra.doctor import catalogue
 from pdinfra.driver.status import MemberStatus, ServiceStatus
 from pdinfra.model.changes import ACTIONS, Change
 from pdinfra.model.checks import Check
@@ -130,6 +131,23 @@ and nothing else:
 """
 
 
+CHECKS_HEAD = f"""\
+# What the doctor checks
+
+`{PROGRAM} doctor -i INVENTORY` looks at every host once, tries the connections that the service
+needs between hosts, compares the hosts, and reports everything it found at once: a table, or with
+`--json` one document. It changes nothing, and needs no running service.
+
+- **ok**: well, or `up` itself brings it (a missing image, Docker, a model that pdinfra delivers).
+- **warn**: worth a look; `up` goes on.
+- **fail**: `up` refuses before it changes anything. It makes the same checks on every run and tries
+  the connections of what it is about to make; checksums and the ping between NPUs, which take
+  their time, are left to the doctor.
+
+The host column names a host, or a pair: `a → b` is about what a asks of b. A finding often says
+something more exact than this table.
+"""
+
 MEMBERS: dict[str, Iterable[str]] = {
     "changes": Change.model_fields,
     "summary": ACTIONS,
@@ -178,6 +196,7 @@ def files() -> Iterator[tuple[Path, str]]:
         json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
     )
     yield ROOT / "docs" / "commands.md", commands_page()
+    yield ROOT / "docs" / "checks.md", checks_page()
 
 
 def _equal(path: Path, text: str) -> bool:
@@ -389,6 +408,20 @@ def _parameter_row(parameter: Any) -> tuple[str, ...]:
     if isinstance(default, Path):
         default = default.relative_to(ROOT)
     return names, DASH if flag or default is None else f"`{default}`", meaning
+
+
+# Checks
+
+
+def checks_page() -> str:
+    """Return the table of all checks of the doctor."""
+    rows = [
+        (f"`{rule.id}`", rule.what, rule.severity, rule.expected, rule.fix, rule.source)
+        for rule in catalogue()
+    ]
+    cells = [tuple(_plain(cell) for cell in row) for row in rows]
+    head = ("id", "what is well", "else", "expected", "fix", "known from")
+    return BY + "\n" + CHECKS_HEAD + "\n" + _table(head, cells) + "\n"
 
 
 # Markdown

@@ -15,7 +15,7 @@ from pdinfra.cli.options import (
     run,
 )
 from pdinfra.cli.tables import show_checks
-from pdinfra.driver.look import FAILED, INVALID, look
+from pdinfra.driver.look import FAILED, INVALID, findings
 from pdinfra.model.checks import document
 
 
@@ -24,13 +24,13 @@ def doctor(
     limit: LimitOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check the hosts: Docker, memory, disk, ports, clock, images, model, containers."""
+    """Check the hosts and what is between them: system, network, images, model, accelerators."""
     with reported(json):
-        seen = look(run("playbooks/look.yml", inventory, limit))
+        checks = findings(run("playbooks/doctor.yml", inventory, limit))
     if json:
-        emit(document(seen.checks))
+        emit(document(checks))
     else:
-        show_checks(out, seen.checks)
-    bad = [check for check in seen.checks if check.status == "fail"]
+        show_checks(out, checks)
+    bad = [check for check in checks if check.status == "fail"]
     if bad:
         raise typer.Exit(INVALID if any(check.invalid for check in bad) else FAILED)

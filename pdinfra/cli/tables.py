@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -58,13 +59,17 @@ def _member(member: MemberStatus) -> list[Text]:
 
 
 def show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Print all findings, the good ones too, and the fix of the others."""
+    """Print all findings, bad ones first, with their fixes; the counts below."""
     table = _table("", "check", "host", "found", "expected", "fix")
-    for check in checks:
+    order = ("fail", "warn", "ok")
+    for check in sorted(checks, key=lambda check: order.index(check.status)):
         mark, style = MARKS[check.status]
         cells = (check.id, check.host, check.found, check.expected, check.fix)
         table.add_row(Text(mark, style), *map(Text, cells))
     console.print(table)
+    count = Counter(check.status for check in checks)
+    line = f"{len(checks)} checks: {count['ok']} ok, {count['warn']} warn, {count['fail']} fail"
+    console.print(Text(line, style="bold"))
 
 
 def show_proof(console: Console, proof: Proof, url: str) -> None:

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from pdinfra.doctor.checks import host_checks
+from pdinfra.doctor import ascend, fleet, host, network, npu_ping, reach, reachable
+from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 
 
 def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Check]:
-    """Return all checks of all observed hosts. clock: the controller's, seconds since the epoch."""
-    return [
-        check
-        for host in plan.hosts
-        if host.name in facts and not host.spare
-        for check in host_checks(host, facts[host.name], clock)
-    ]
+    """Return all checks of all observed hosts that one look at each allows.
+
+    clock: the controller's, seconds since the epoch.
+    """
+    checks: list[Check] = []
+    for planned in plan.hosts:
+        if planned.name in facts and not planned.spare:
+            checks += host.host_checks(planned, facts[planned.name])
+            checks += network.network_checks(plan, planned, facts[planned.name])
+    checks += fleet.fleet_checks(plan, facts, clock)
+    checks += ascend.checks(plan, facts)
+    return checks
 
 
-def failures(checks: list[Check]) -> list[Check]:
+def catalogue() -> tuple[Rule, ...]:
+    """Return every rule that a check can come from, in the order of the documentation."""
+    return (
+        *reachable.RULES,
+        *host.RULES,
+        *network.RULES,
+        *fleet.RULES,
+        *reach.RULES,
+        *ascend.RULES,
+        *npu_ping.RULES,
+    )
+
+
+def failures(checks: Sequence[Check]) -> list[Check]:
     """Return what forbids to start anything."""
     return [check for check in checks if check.status == "fail"]

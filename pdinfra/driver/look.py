@@ -48,8 +48,23 @@ def look(run: Run) -> Look:
         plan=plan,
         changes=changes(compared),
         facts={h: HostFacts.model_validate(f) for h, f in compared["facts"].items()},
-        checks=[Check.model_validate(check) for check in compared["checks"]],
+        checks=[Check.model_validate(check) for check in _checks(run, compared)],
     )
+
+
+def findings(run: Run) -> list[Check]:
+    """Return what the doctor found. Raises DriverError if the run did not get so far."""
+    planned(run)
+    found = run.results.get("pdinfra_doctor", {})
+    if "checks" not in found:
+        raise DriverError(reasons(run), FAILED)
+    return [Check.model_validate(check) for check in found["checks"]]
+
+
+def _checks(run: Run, compared: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the checks of one look, and those of the probes if the run came so far."""
+    found: list[dict[str, Any]] = run.results.get("pdinfra_doctor", compared).get("checks", [])
+    return found
 
 
 def containers(run: Run) -> dict[str, tuple[ContainerFact, ...]]:

@@ -15,7 +15,7 @@ import ansible_runner
 from pdinfra.assets import ROOT
 
 Event = Mapping[str, Any]
-OWN_ACTIONS = ("pdinfra_plan", "pdinfra_changes", "pdinfra_verify")
+OWN_ACTIONS = ("pdinfra_plan", "pdinfra_changes", "pdinfra_doctor", "pdinfra_verify")
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from pdinfra.model.ascend import AscendFacts
+from pdinfra.model.fact import Fact
 from pdinfra.model.plan import ContainerSpec, Image, Member
-
-
-class Fact(BaseModel):
-    """Base of all facts: immutable."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class ContainerFact(Fact):
@@ -35,7 +31,10 @@ class ContainerFact(Fact):
 
 
 class ModelFact(Fact):
-    """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable."""
+    """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable.
+
+    ``files`` are the sizes, in bytes, of what an engine reads, by name.
+    """
 
     path: str
     error: str | None = None
@@ -43,6 +42,7 @@ class ModelFact(Fact):
     heads: int = 0
     kv_heads: int = 0
     weight_bytes: int = 0
+    files: dict[str, int] = Field({})
 
     def splits_over(self, ranks: int) -> bool:
         """Tell whether the heads can be split (vLLM copies KV heads if there are more ranks)."""
@@ -70,21 +70,63 @@ class DockerFact(Fact):
     root: str = ""
 
 
+class ProxyFact(Fact):
+    """A proxy that is set somewhere on the host; ``where`` is that place in words."""
+
+    where: str
+    url: str
+    no_proxy: tuple[str, ...] = ()
+
+
+class NetworkFact(Fact):
+    """A host's names, addresses and what the kernel does with ports.
+
+    ``resolved`` has the addresses of each name that was asked for: empty where there are none, or
+    no answer came. ``ephemeral`` are the first and last port for outgoing connections, ``reserved``
+    those among them that the kernel leaves alone. ``daemons`` are names as in /proc/PID/comm.
+    """
+
+    resolved: dict[str, tuple[str, ...]] = Field({})
+    hosts_file: str = ""
+    addresses: dict[str, str] = Field({}, description="Interface by address.")
+    default_route: str = Field("", description="Interface of the default route, empty without one.")
+    proxies: tuple[ProxyFact, ...] = ()
+    ephemeral: tuple[int, int] = (32768, 60999)
+    reserved: frozenset[int] = frozenset()
+    daemons: tuple[str, ...] = ()
+    ufw: bool = False
+    in_container: bool = False
+
+    @property
+    def keeps_time(self) -> bool:
+        """Tell whether something sets the clock: a daemon here, or the machine this runs on."""
+        return self.in_container or bool(set(self.daemons) - {"firewalld"})
+
+
 class HostFacts(Fact):
-    """One host now. Sizes in bytes, clock in seconds since the epoch."""
+    """One host now. Sizes in bytes, clock in seconds since the epoch.
+
+    ``asked_at`` is the controller's clock when it asked (0: unknown). ``files`` are those of the
+    files asked for that are there.
+    """
 
     host: str
     hostname: str
     os: str
     clock: float
+    asked_at: float = 0.0
     memory_total: int
     memory_available: int
     disk_free: dict[str, int]
+    inodes_free: dict[str, int] = Field({})
+    files: frozenset[str] = frozenset()
     docker: DockerFact
     images: dict[str, str]
     containers: tuple[ContainerFact, ...]
     models: tuple[ModelFact, ...]
     listening: tuple[PortFact, ...]
+    network: NetworkFact = NetworkFact()
+    ascend: AscendFacts | None = None
     members: tuple[Member, ...] | None = Field(
         None, description="Who gets requests from the router; None if no router answers here."
     )
@@ -95,8 +137,7 @@ class HostFacts(Fact):
 
     def has_image(self, image: Image) -> bool:
         """Tell whether the host has an image by its name and, if one is asked for, its digest."""
-        # Docker leaves the name of its own registry out.
-        name = image.ref.removeprefix("docker.io/").removeprefix("library/")
+        name = _local_name(image.ref)
         if name not in self.images:
             return False
         if image.digest is None:
@@ -105,6 +146,15 @@ class HostFacts(Fact):
         pinned = f"{repository if '/' not in tag else name}@{image.digest}"
         return self.images.get(pinned) == self.images[name]
 
+    def image_id(self, ref: str) -> str | None:
+        """Return the id of an image by its name, if it is there."""
+        return self.images.get(_local_name(ref))
+
     def model(self, path: str) -> ModelFact | None:
         """Return what was seen of one model directory."""
         return next((m for m in self.models if m.path == path), None)
+
+
+def _local_name(ref: str) -> str:
+    """Return an image's name as Docker lists it: without the name of its own registry."""
+    return ref.removeprefix("docker.io/").removeprefix("library/")

@@ -235,6 +235,27 @@ class HostSettings(InstanceSettings):
             " a local connection."
         ),
     )
+    manage_hosts: bool = Field(
+        True,
+        description=(
+            "Keep a block in /etc/hosts by which the names of all hosts lead to their addresses. "
+            "Only where the service spans several machines."
+        ),
+    )
+    manage_ports: bool = Field(
+        True,
+        description=(
+            "Reserve planned ports that lie in the kernel's range for outgoing connections "
+            "(net.ipv4.ip_local_reserved_ports). Only where the service spans several machines."
+        ),
+    )
+    manage_time: bool = Field(
+        False,
+        description=(
+            "Install chrony where nothing sets the clock. Only where the service spans several "
+            "machines; a container has its machine's clock."
+        ),
+    )
     router_port: Port = Field(8000, description="Port of the OpenAI-compatible entry.")
     router_metrics_port: Port = Field(
         9001,

@@ -166,6 +166,19 @@ class Observe(Frozen):
     models: tuple[str, ...]
     ports: tuple[int, ...]
     router: str = Field("", description="URL to ask for the members, on the router's host.")
+    accelerator: Accelerator = "cpu"
+    devices: tuple[int, ...] = Field((), description="Physical ids that the host's instances own.")
+    mounts: tuple[str, ...] = Field((), description="Sources on the host besides the models.")
+    archives: tuple[str, ...] = ()
+    names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
+
+
+class Basics(Frozen):
+    """What a host that works with other machines gets of its own system, as the user allows."""
+
+    names: bool = Field(description="The hosts' names lead to their addresses, in /etc/hosts.")
+    ports: bool = Field(description="The kernel keeps planned ports from outgoing connections.")
+    time: bool = Field(description="Something sets the clock.")
 
 
 class HostPlan(Frozen):
@@ -185,6 +198,7 @@ class HostPlan(Frozen):
     )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()
+    basics: Basics | None = Field(None, description="None where all hosts are one machine.")
     observe: Observe
 
 
@@ -201,6 +215,11 @@ class Plan(Frozen):
     instances: tuple[Instance, ...]
     router: Router
     hosts: tuple[HostPlan, ...]
+
+    @property
+    def spans_machines(self) -> bool:
+        """Tell whether the service lives on several machines (hosts of one address are one)."""
+        return len({host.address for host in self.hosts}) > 1
 
     def host(self, name: str) -> HostPlan:
         """Return one host's part. Raises KeyError for a host without any."""

@@ -9,11 +9,12 @@ from typing import Literal
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
+from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
 from pdinfra.planning.changes import host_changes, removals
-from pdinfra.planning.members import NOTHING, member_changes, member_work
+from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.work import HostWork, host_work
 
-Mode = Literal["converge", "look", "down"]
+Mode = Literal["converge", "look", "doctor", "down"]
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,17 @@ class Comparison:
 def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool) -> Comparison:
     """Compare all observed hosts at once. ``down`` removes every container of the service."""
     hosts = [host for host in plan.hosts if host.name in facts]
-    members = NOTHING
+    members = NO_MEMBERS
+    basics: dict[str, BasicsWork] = {}
     if mode == "down":
         by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
     else:
-        by_host = {host.name: host_changes(host, facts[host.name]) for host in hosts}
+        basics = {host.name: basics_work(plan, host, facts[host.name]) for host in hosts}
+        by_host = {
+            host.name: basics_changes(host, basics[host.name])
+            + host_changes(host, facts[host.name])
+            for host in hosts
+        }
         everything = [change for mine in by_host.values() for change in mine]
         members = member_work(plan, facts, everything)
         if plan.router.host in by_host:
@@ -41,7 +48,8 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
             host,
             by_host[host.name],
             check=check,
-            members=members if host.name == plan.router.host else NOTHING,
+            basics=basics.get(host.name, NO_BASICS),
+            members=members if host.name == plan.router.host else NO_MEMBERS,
         )
         for host in hosts
     }

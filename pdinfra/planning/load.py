@@ -22,7 +22,19 @@ from pdinfra.model.inventory import (
 from pdinfra.model.problems import InvalidInventoryError, Problem
 
 PREFIX = "pd_"
-INTERNAL = frozenset({"pd_mode", "pd_planned", "pd_compared", "pd_observed", "pd_waited"})
+INTERNAL = frozenset(
+    {
+        "pd_mode",
+        "pd_planned",
+        "pd_compared",
+        "pd_observed",
+        "pd_waited",
+        "pd_listening",
+        "pd_connected",
+        "pd_hashed",
+        "pd_pinged",
+    }
+)
 """Variables that pdinfra's own playbooks set; they are not the user's."""
 
 

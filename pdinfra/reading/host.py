@@ -10,8 +10,10 @@ from typing import Any
 
 from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
 from pdinfra.model.plan import Member
+from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.model_dir import model_fact
+from pdinfra.reading.network import network_fact
 
 KIB = 1024
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
@@ -26,15 +28,20 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         hostname=raw["hostname"],
         os=_os_name(files.get("/etc/os-release") or ""),
         clock=raw["time"],
+        asked_at=raw.get("asked_at", 0.0),
         memory_total=memory.get("MemTotal", 0),
         memory_available=memory.get("MemAvailable", 0),
         disk_free={path: size for path, size in raw["disk_free"].items() if size is not None},
+        inodes_free={p: n for p, n in raw.get("inodes_free", {}).items() if n is not None},
+        files=frozenset(raw.get("archives", ())),
         docker=docker_fact(raw["docker"]),
         images=image_ids(raw["docker"]),
         containers=container_facts(raw),
         models=tuple(model_fact(path, found) for path, found in raw["models"].items()),
         listening=_listening(files, raw["processes"]),
         members=_members(raw.get("router")),
+        network=network_fact(raw),
+        ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
     )
 
 

@@ -10,6 +10,8 @@ from pdinfra.model.facts import ModelFact
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
+READ = (*WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py")
+"""What an engine reads of a directory; a README may differ from host to host."""
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -42,6 +44,7 @@ def model_fact(path: str, raw: Mapping[str, Any]) -> ModelFact:
         heads=heads,
         kv_heads=_count(numbers.get("num_key_value_heads")) or heads,
         weight_bytes=sum(weights.values()),
+        files={name: size for name, size in files.items() if name.endswith(READ)},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pdinfra.model.addresses import is_loopback
 from pdinfra.model.inventory import Accelerator, HostSettings, Inventory
 from pdinfra.model.plan import Instance, Router
 from pdinfra.model.problems import Problem
@@ -113,11 +114,6 @@ def finish(launch: Launch, engine: Engine) -> Launch:
         (*launch.command, *engine.settings.engine_args),
         {**launch.env, **engine.settings.env},
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether only the machine itself reaches an address."""
-    return address in ("localhost", "::1") or address.startswith("127.")
 
 
 def _accelerator_env(engine: Engine) -> dict[str, str]:

@@ -12,10 +12,14 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import examine, failures
+from pdinfra.doctor import examine, failures, npu_ping
+from pdinfra.doctor.reachable import reachable_checks
 from pdinfra.model import changes as changes_model
+from pdinfra.model.changes import Change
+from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
+from pdinfra.planning.reach import Link, links, links_of, probes
 from pdinfra.reading.host import host_facts
 
 OBSERVED = "pd_observed"
@@ -29,7 +33,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return changes, work, facts and checks; fail on what forbids to start anything.
 
-        Arguments: ``mode`` is ``converge`` (refuses on failed checks), ``look`` (only reports) or
+        Arguments: ``mode`` is ``converge`` (refuses on failed checks), ``look`` (only reports),
+        ``doctor`` (reports, hosts that did not answer as well, and says what else to try) or
         ``down`` (removes every container of the service).
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
@@ -42,11 +47,31 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if (observed := variables["hostvars"][host].get(OBSERVED)) and "raw" in observed
         }
         checks = examine(plan, facts, time.time())
+        if mode == "doctor":
+            checks[:0] = reachable_checks(_answers(plan, variables))
         compared = compare(plan, facts, mode, check=self._task.check_mode)
+        tried = _links(plan, compared.changes, mode)
+        probing = probes(tried, facts)
+        hashing = _files(plan, facts) if mode == "doctor" else {}
+        pinging = npu_ping.targets(plan, facts) if mode == "doctor" else {}
+        todo = {
+            host: [
+                *(order.stages if mode in ("converge", "down") else ()),
+                *(["probe"] if host in probing else []),
+                *(["checksums"] if host in hashing else []),
+                *(["npu_ping"] if host in pinging else []),
+            ]
+            for host, order in compared.work.items()
+        }
         result |= {
             "changed": False,
             **changes_model.document(compared.changes),
             "work": {host: order.model_dump(mode="json") for host, order in compared.work.items()},
+            "todo": todo,
+            "links": [link.model_dump(mode="json") for link in tried],
+            "probes": {host: probe.model_dump(mode="json") for host, probe in probing.items()},
+            "checksums": hashing,
+            "pings": pinging,
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }
@@ -61,3 +86,33 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if bad := failures(checks):
             return {**result, "failed": True, "msg": "\n".join(str(check) for check in bad)}
         return result
+
+
+def _answers(plan: Plan, variables: dict[str, Any]) -> dict[str, str]:
+    """Return, by host that was asked, what went wrong; empty where nothing did."""
+    asked = set(variables["ansible_play_hosts_all"])
+    answers = {}
+    for host in (host.name for host in plan.hosts if host.name in asked):
+        observed = variables["hostvars"][host].get(OBSERVED) or {}
+        message = str(observed.get("msg", "")).strip() or "it was not looked at"
+        answers[host] = "" if "raw" in observed else message
+    return answers
+
+
+def _links(plan: Plan, changes: list[Change], mode: str) -> tuple[Link, ...]:
+    """Return the connections to try: all for the doctor, before a change those it needs."""
+    if mode == "doctor":
+        return links(plan)
+    return links_of(links(plan), changes) if mode == "converge" else ()
+
+
+def _files(plan: Plan, facts: dict[str, HostFacts]) -> dict[str, list[str]]:
+    """Return the model's files to hash, by host, where there are several to compare."""
+    found = {
+        host.name: [f"{model.path}/{name}" for name in model.files]
+        for host in plan.hosts
+        if host.name in facts
+        for model in facts[host.name].models[:1]
+    }
+    having = {host: paths for host, paths in found.items() if paths}
+    return having if plan.spans_machines and len(having) > 1 else {}

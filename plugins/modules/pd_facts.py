@@ -4,18 +4,23 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import glob
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import struct
+import threading
 import time
 import urllib.parse
 import urllib.request
 from typing import Any
 
+from ansible.module_utils import pd_ascend
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -44,6 +49,37 @@ options:
     description: URL of the service's router on this host, to be asked for its members.
     type: str
     default: ""
+  archives:
+    description: Files to look for.
+    type: list
+    elements: str
+    default: []
+  names:
+    description: Host names to resolve, besides the host's own.
+    type: list
+    elements: str
+    default: []
+  asked_at:
+    description:
+      - The controller's clock when it asked, seconds since the epoch.
+      - Comes back as it is, so that a slow connection is not taken for a wrong clock.
+    type: float
+    default: 0
+  accelerator:
+    description: What the host's instances compute on; an Ascend host's tools are asked as well.
+    type: str
+    choices: [cpu, nvidia, ascend]
+    default: cpu
+  devices:
+    description: Physical ids of the devices that the host's instances own.
+    type: list
+    elements: int
+    default: []
+  mounts:
+    description: Files and directories of the driver that the containers mount.
+    type: list
+    elements: str
+    default: []
   log_lines:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
@@ -83,8 +119,28 @@ raw:
 """
 
 SOCKET = "/var/run/docker.sock"
-FILES = ("/etc/os-release", "/proc/meminfo", "/proc/1/comm", "/proc/net/tcp", "/proc/net/tcp6")
+FILES = (
+    "/etc/os-release",
+    "/etc/hosts",
+    "/etc/ufw/ufw.conf",
+    "/proc/meminfo",
+    "/proc/1/comm",
+    "/proc/net/tcp",
+    "/proc/net/tcp6",
+    "/proc/net/route",
+    "/proc/net/if_inet6",
+    "/proc/sys/net/ipv4/ip_local_port_range",
+    "/proc/sys/net/ipv4/ip_local_reserved_ports",
+)
 DISKS = ("/", "/var", "/var/lib", "/var/lib/docker", "/var/cache")
+INFO = ("DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+DAEMONS = ("chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys", "firewalld")
+"""As in /proc/PID/comm, which holds 15 characters."""
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+RESOLVE_SECONDS = 3.0
+SIOCGIFCONF = 0x8912
+IFREQ_BYTES = 40
 MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -188,7 +244,8 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
         found["containers"] = containers(service, log_lines)
         if not containers_only:
             found["version"] = docker_json("/version")
-            found["info"] = {"DockerRootDir": docker_json("/info").get("DockerRootDir", "")}
+            info = docker_json("/info")
+            found["info"] = {key: no_password(info.get(key) or "") for key in INFO}
             found["images"] = [
                 {key: image.get(key) for key in ("Id", "RepoTags", "RepoDigests")}
                 for image in docker_json("/images/json")
@@ -201,6 +258,35 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
     except (OSError, ValueError) as error:
         found["error"] = {"kind": "stopped", "text": str(error)}
     return found
+
+
+def claims() -> list[dict[str, Any]]:
+    """Return what every running container, whosever it is, was given of the host's devices."""
+    try:
+        running = docker_json("/containers/json")
+    except (OSError, ValueError):
+        return []
+    return [claim for row in running for claim in container_claims(row["Id"])]
+
+
+def container_claims(container: str) -> list[dict[str, Any]]:
+    """Return one container's devices; nothing if it went away meanwhile."""
+    try:
+        inspect = docker_json("/containers/%s/json" % container)
+    except (OSError, ValueError):
+        return []
+    host, config = inspect["HostConfig"], inspect["Config"]
+    env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+    claim = {
+        "id": container,
+        "name": inspect["Name"],
+        "labels": config.get("Labels") or {},
+        "devices": [device["PathOnHost"] for device in host.get("Devices") or []],
+        # Ascend's own Docker runtime gives devices by this variable instead.
+        "visible": env.get("ASCEND_VISIBLE_DEVICES", ""),
+        "privileged": bool(host.get("Privileged")),
+    }
+    return [claim]
 
 
 def model(path: str) -> dict[str, Any]:
@@ -257,6 +343,75 @@ def fetch(url: str) -> str | None:
         return None
 
 
+def resolve(names: list[str]) -> dict[str, list[str] | None]:
+    """Return each name's addresses; none where it has none, None where no answer came in time."""
+    found: dict[str, list[str] | None] = dict.fromkeys(names)
+
+    def ask(name: str) -> None:
+        try:
+            rows = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
+        except (OSError, UnicodeError):
+            found[name] = []
+            return
+        found[name] = sorted({str(row[4][0]) for row in rows})
+
+    # A name server that does not answer takes its time; all names wait together, and not for long.
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
+    limit = time.monotonic() + RESOLVE_SECONDS
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, limit - time.monotonic()))
+    return dict(found)
+
+
+def addresses() -> list[list[str]]:
+    """Return every interface's IPv4 addresses as [interface, address]."""
+    entries = 64
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        while True:
+            buffer = array.array("B", bytes(entries * IFREQ_BYTES))
+            asked = struct.pack("iL", len(buffer), buffer.buffer_info()[0])
+            used = struct.unpack("iL", fcntl.ioctl(probe.fileno(), SIOCGIFCONF, asked))[0]
+            if used < len(buffer):
+                break
+            entries *= 2
+    rows = [buffer[at : at + IFREQ_BYTES].tobytes() for at in range(0, used, IFREQ_BYTES)]
+    return [[row[:16].split(b"\0")[0].decode(), socket.inet_ntoa(row[20:24])] for row in rows]
+
+
+def proxies() -> dict[str, dict[str, str]]:
+    """Return the proxy variables of this login and of /etc/environment, without passwords."""
+    lines = (read_file("/etc/environment") or "").splitlines()
+    pairs = (line.strip().removeprefix("export ").partition("=") for line in lines)
+    written = {name.strip().lower(): value.strip("\"' ") for name, _, value in pairs}
+    login = {name.lower(): value for name, value in os.environ.items()}
+    return {
+        where: {name: no_password(found[name]) for name in PROXIES if found.get(name)}
+        for where, found in (("environment", login), ("/etc/environment", written))
+    }
+
+
+def no_password(url: str) -> str:
+    """Take user and password out of a URL."""
+    return re.sub(r"//[^@/]*@", "//", url)
+
+
+def daemons() -> list[str]:
+    """Return which of the daemons that matter are running."""
+    names = {(read_file(path) or "").strip() for path in glob.iglob("/proc/[0-9]*/comm")}
+    return sorted(names & set(DAEMONS))
+
+
+def free_inodes(path: str) -> int | None:
+    """Return how many files can be made below a path, or None where there is no such limit."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return None
+    return stat.f_favail if stat.f_files else None
+
+
 def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
@@ -274,6 +429,16 @@ def main() -> None:
             "models": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
             "router": {"type": "str", "default": ""},
+            "archives": {"type": "list", "elements": "str", "default": []},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "asked_at": {"type": "float", "default": 0},
+            "accelerator": {
+                "type": "str",
+                "choices": ["cpu", "nvidia", "ascend"],
+                "default": "cpu",
+            },
+            "devices": {"type": "list", "elements": "int", "default": []},
+            "mounts": {"type": "list", "elements": "str", "default": []},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -282,21 +447,35 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
+    now = time.time()
     settle(wanted["service"], set(wanted["settle"]), wanted["settle_seconds"])
     raw: dict[str, Any] = {
         "docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])
     }
     if not wanted["containers_only"]:
         docker_root = raw["docker"].get("info", {}).get("DockerRootDir", "")
+        hostname = socket.gethostname()
+        disks = [path for path in (*DISKS, docker_root) if path]
         raw.update(
-            hostname=socket.gethostname(),
-            time=time.time(),
+            hostname=hostname,
+            time=now,
+            asked_at=wanted["asked_at"],
             files={path: read_file(path) for path in FILES},
-            disk_free={path: free(path) for path in (*DISKS, docker_root) if path},
+            disk_free={path: free(path) for path in disks},
+            inodes_free={path: free_inodes(path) for path in disks},
+            archives=[path for path in wanted["archives"] if os.path.isfile(path)],
+            resolved=resolve(sorted({hostname, *wanted["names"]})),
+            addresses=addresses(),
+            proxies=proxies(),
+            daemons=daemons(),
+            in_container=any(os.path.exists(path) for path in CONTAINER_MARKS),
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
             router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
+        if wanted["accelerator"] == "ascend" and wanted["devices"]:
+            raw["ascend"] = pd_ascend.collect(wanted["devices"], wanted["mounts"])
+            raw["ascend"]["claims"] = claims()
     module.exit_json(changed=False, raw=raw)
 
 

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from pdinfra.assets import Assets
-from pdinfra.model.facts import ContainerFact, DockerFact, HostFacts, ModelFact, PortFact
+from pdinfra.model.facts import (
+    ContainerFact,
+    DockerFact,
+    HostFacts,
+    ModelFact,
+    NetworkFact,
+    PortFact,
+)
 from pdinfra.model.inventory import Inventory
 from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Plan
 from pdinfra.model.problems import InvalidInventoryError, Problem
@@ -188,8 +195,20 @@ def facts(of: HostPlan, containers: Iterable[ContainerFact] = (), **more: Any) -
         "containers": tuple(containers),
         "models": tuple(good_model(model.path) for model in of.models),
         "listening": (),
+        "network": network(of),
     }
     return HostFacts.model_validate({**values, **more})
+
+
+def network(of: HostPlan, **more: Any) -> NetworkFact:
+    """Return a host whose own name leads to its address, and no other name to anything."""
+    values = {
+        "resolved": {of.name: (of.address,)},
+        "hosts_file": "127.0.0.1\tlocalhost\n",
+        "addresses": {"127.0.0.1": "lo", of.address: "eth0", "172.17.0.1": "docker0"},
+        "default_route": "eth0",
+    }
+    return NetworkFact.model_validate({**values, **more})
 
 
 def good_model(path: str, **more: Any) -> ModelFact:

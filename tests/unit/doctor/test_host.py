@@ -1,4 +1,4 @@
-"""What the doctor tells about a host, before a container starts."""
+"""What the doctor tells about one host, before a container starts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from pdinfra.doctor import examine, failures
-from pdinfra.doctor.checks import host_checks
+from pdinfra.doctor import failures
+from pdinfra.doctor.host import host_checks
 from pdinfra.model.checks import Check, document
-from pdinfra.model.facts import DockerFact, HostFacts
+from pdinfra.model.facts import DockerFact, HostFacts, NetworkFact
 from pdinfra.model.plan import HostPlan
 from tests.unit.builders import (
     GIB,
-    NOW,
     NVIDIA,
     TWO_HOSTS,
     converged,
@@ -31,32 +30,39 @@ def host(every: dict[str, Any] | None = None) -> HostPlan:
     return plan(every=every).host("a")
 
 
-def check(name: str, of: HostPlan, seen: HostFacts, clock: float = NOW) -> Check:
+def check(name: str, of: HostPlan, seen: HostFacts) -> Check:
     """Return the first check of this name that is not well, else the first."""
-    mine = [c for c in host_checks(of, seen, clock) if c.id == name]
+    mine = [c for c in host_checks(of, seen) if c.id == name]
     return next((c for c in mine if c.status != "ok"), mine[0])
 
 
 def test_good_host_fails_nothing_and_warns_of_nothing() -> None:
-    checks = list(host_checks(host(), converged(host()), NOW))
+    checks = list(host_checks(host(), converged(host())))
     assert {c.status for c in checks} == {"ok"}
-    assert {c.id for c in checks} >= {"docker", "memory", "disk", "ports", "clock", "model"}
+    assert {c.id for c in checks} >= {"docker", "memory", "disk", "shm", "ports", "model"}
     assert document(checks)["ok"] is True
 
 
-def test_bare_host_is_only_warned_of_what_up_will_do() -> None:
+def test_what_up_itself_brings_is_well_and_says_so() -> None:
     bare = facts(
         host(),
         images={},
         models=({"path": host().models[0].path, "error": "No such file or directory"},),
         docker=DockerFact(state="absent", detail="no socket"),
     )
-    checks = list(host_checks(host(), bare, NOW))
-    assert failures(checks) == []
-    warned = {c.id: c.fix for c in checks if c.status == "warn"}
-    assert warned["docker"] == "`up` installs and starts it"
-    assert warned["image"] == "`up` will build it"
-    assert warned["model"] == "`up` copies the tiny model"
+    checks = list(host_checks(host(), bare))
+    assert {c.status for c in checks} == {"ok"}
+    told = {c.id: c.found for c in checks}
+    assert told["docker"] == "absent (no socket): `up` installs and starts it"
+    assert told["image"] == "not there yet: `up` builds it"
+    assert told["model"] == "not there yet: `up` copies the tiny model"
+
+
+def test_docker_that_is_there_but_stopped_is_worth_a_look() -> None:
+    seen = facts(host(), docker=DockerFact(state="stopped", detail="Connection refused"))
+    found = check("docker", host(), seen)
+    assert (found.status, found.found) == ("warn", "stopped (Connection refused)")
+    assert "journalctl -u docker" in found.fix
 
 
 def test_no_permission_for_docker_tells_both_ways_out() -> None:
@@ -170,10 +176,50 @@ def test_ports_may_be_swapped_between_our_own_containers() -> None:
     assert check("ports", of, converged(host())).status == "ok"
 
 
-def test_clock_that_is_off_is_a_warning() -> None:
+def test_too_few_inodes_to_hold_an_image() -> None:
     of = host()
-    found = check("clock", of, facts(of), clock=NOW + 3600)
-    assert (found.status, found.found) == ("warn", "3600 s apart")
+    found = check("inodes", of, facts(of, inodes_free={"/": 500, "/var/lib/docker": 10}))
+    assert (found.status, found.found) == ("fail", "10 free at /var/lib/docker")
+    assert check("inodes", of, facts(of, inodes_free={"/": 10**6})).status == "ok"
+
+
+def test_file_system_without_inodes_is_not_judged_by_them() -> None:
+    assert "inodes" not in {c.id for c in host_checks(host(), facts(host()))}
+
+
+@pytest.mark.parametrize(("size", "status"), [(0.0625, "fail"), (1, "ok"), (64, "fail")])
+def test_shared_memory_that_vllm_dies_with_or_that_no_host_has(size: float, status: str) -> None:
+    of = host({"pd_shm_gib": size})
+    found = check("shm", of, facts(of, memory_total=32 * GIB))
+    assert (found.status, found.invalid) == (status, status == "fail")
+    assert found.expected == "1.0 GiB to 32.0 GiB"
+
+
+def test_planned_port_that_an_outgoing_connection_may_take_is_a_warning() -> None:
+    of = host({"pd_decode": {"port": 40000}})
+    found = check("port-range", of, facts(of))
+    assert (found.status, found.found) == (
+        "warn",
+        "40000 (decode-a-0) inside 32768-60999, not reserved",
+    )
+    assert "ip_local_reserved_ports" in found.fix
+    reserved = facts(of, network=NetworkFact(reserved=frozenset({40000})))
+    assert check("port-range", of, reserved).status == "ok"
+
+
+def test_port_that_up_reserves_itself_is_no_warning() -> None:
+    of = plan(TWO_HOSTS, {"pd_port": 40000}).host("a")
+    assert check("port-range", of, facts(of)).found == "1 to reserve: `up` does"
+    off = plan(TWO_HOSTS, {"pd_port": 40000, "pd_manage_ports": False}).host("a")
+    assert check("port-range", off, facts(off)).status == "warn"
+
+
+def test_image_that_is_to_be_loaded_needs_its_archive() -> None:
+    of = host({"pd_image": "v:1", "pd_image_source": "load", "pd_image_archive": "/srv/v.tar"})
+    found = check("image", of, facts(of, images={}))
+    assert (found.status, found.found) == ("fail", "neither v:1 nor its archive /srv/v.tar")
+    there = facts(of, images={}, files={"/srv/v.tar"})
+    assert check("image", of, there).status == "ok"
 
 
 def test_model_directory_that_is_not_there_is_named_with_its_host() -> None:
@@ -224,7 +270,7 @@ def test_faults_of_a_host_are_not_the_inventorys() -> None:
         models=({"path": "/srv/m", "error": "Permission denied"},),
         listening=(listening(8100),),
     )
-    bad = failures(list(host_checks(of, seen, NOW)))
+    bad = failures(list(host_checks(of, seen)))
     assert {c.id for c in bad} == {"docker", "memory", "disk", "model", "ports"}
     assert not any(c.invalid for c in bad)
     assert all(c.host == "a" and c.found and c.expected and c.fix for c in bad)
@@ -248,28 +294,3 @@ def test_sick_container_is_a_warning_with_the_command_that_shows_why(
     assert (status == "ok") == (found.fix == "")
     if status == "warn":
         assert "pdinfra logs prefill-a-0" in found.fix
-
-
-def test_hosts_that_were_not_looked_at_are_left_out() -> None:
-    made = plan(TWO_HOSTS)
-    assert {c.host for c in examine(made, {"b": facts(made.host("b"))}, NOW)} == {"b"}
-
-
-def test_one_line_says_host_check_found_expected_and_fix() -> None:
-    one = Check(id="disk", host="a", status="fail", found="1", expected="2", fix="three")
-    assert str(one) == "a: disk: found 1, expected 2. Fix: three"
-
-
-def test_json_says_not_ok_only_for_failures_and_keeps_invalid_inside() -> None:
-    warn = Check(id="x", host="a", status="warn", found="1", expected="2")
-    fail = Check(id="x", host="a", status="fail", found="1", expected="2", invalid=True)
-    assert document([warn])["ok"] is True
-    assert document([warn, fail])["ok"] is False
-    assert set(document([fail])["checks"][0]) == {
-        "id",
-        "host",
-        "status",
-        "found",
-        "expected",
-        "fix",
-    }

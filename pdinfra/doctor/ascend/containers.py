@@ -1,0 +1,155 @@
+"""What the planned containers need of an Ascend host: mounts, shared memory, ports, interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+from pdinfra.doctor.ascend.host import AscendHost, all_or
+from pdinfra.doctor.rules import Rule
+from pdinfra.model.checks import Check
+
+GIB = 1024**3
+HCCL_PORTS = (60000, 60031)
+"""Ports that HCCL opens on the host; HCCL docs: reserve them."""
+DOCKER_NETWORK = ip_network("172.17.0.0/16")
+INTERFACES = ("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
+INNER = ("lo", "docker", "br-", "veth")
+FILE_NAMES = ("npu-smi", "hccn_tool", "hccn.conf", "version.info", "ascend_install.info")
+ELSEWHERE = ("npu-smi", "hccn_tool", "hccn.conf")
+"""Missing ones have checks of their own."""
+DATADIST = "LLMDataDistCMgrConnector"
+DATADIST_CARDS = 8
+
+MOUNTS = Rule(
+    id="npu-mounts",
+    what="What the containers mount of the driver is there, and files are files.",
+    expected="every mounted file and directory of the driver",
+    fix="install the driver again",
+    source="vllm-ascend issue 7711; Docker makes a directory of a bind source that is missing",
+)
+SMI_PLACE = Rule(
+    id="npu-smi-place",
+    what="npu-smi is where the containers mount it from (hosts have it in bin or in sbin).",
+    expected="npu-smi at the planned place",
+    fix="link it there",
+    source="guides ascendcloud-pd (sbin) and vllm-ascend docs (bin)",
+)
+SHM = Rule(
+    id="npu-shm",
+    what="Every engine's /dev/shm has at least 1 GiB (Docker's default of 64 MiB kills it).",
+    expected="at least 1 GiB",
+    fix="set pd_shm_gib to 1 or more",
+    source="vllm-ascend PR 3519; gpustack issue 5014",
+)
+PORTS = Rule(
+    id="npu-hccl-ports",
+    what="The kernel gives HCCL's ports on the host to nobody else.",
+    expected="ports 60000-60031 reserved",
+    fix=(
+        "`sysctl -w net.ipv4.ip_local_reserved_ports=60000-60031` (with what is reserved already), "
+        "and the same in /etc/sysctl.d"
+    ),
+    source="HCCL docs; vllm-ascend issues 4725, 8938",
+    severity="warn",
+)
+INTERFACE = Rule(
+    id="npu-interface",
+    what="HCCL_IF_IP and the *_SOCKET_IFNAME of the engines are not loopback or Docker's bridge.",
+    expected="an address and interface of the network between the hosts",
+    fix="correct it in pd_env",
+    source="vllm-ascend issues 2399, 5635",
+)
+CARDS = Rule(
+    id="npu-datadist-cards",
+    what=f"{DATADIST} drives at most {DATADIST_CARDS} devices of one host.",
+    expected=f"at most {DATADIST_CARDS} devices with {DATADIST}",
+    fix="plan fewer devices on this host, or set pd_connector to MooncakeConnectorV1",
+    source="vllm-ascend issue 4488",
+)
+
+RULES = (MOUNTS, SMI_PLACE, SHM, PORTS, INTERFACE, CARDS)
+
+
+def checks(host: AscendHost) -> Iterator[Check]:
+    """Yield the checks; without a driver there is nothing to mount yet."""
+    if host.ascend.state != "absent":
+        yield from all_or(MOUNTS, host.name, _mounts(host), f"{len(host.ascend.mounts)} there")
+        yield from all_or(SMI_PLACE, host.name, _smi_place(host), ", ".join(host.ascend.npu_smi))
+    smallest = min((c.spec.shm_size for c in host.engines), default=0) / GIB
+    yield from all_or(SHM, host.name, _shm(host), f"{smallest:.1f} GiB")
+    yield from all_or(PORTS, host.name, _ports(host), "nobody gets them")
+    yield from all_or(INTERFACE, host.name, _interfaces(host), "none of them")
+    if host.connector == DATADIST:
+        yield from all_or(CARDS, host.name, _cards(host), f"{len(host.devices)} devices")
+
+
+def _mounts(host: AscendHost) -> Iterator[Check]:
+    """Yield mounted paths that are missing, or directories in place of files."""
+    for path, kind in sorted(host.ascend.mounts.items()):
+        name = path.rpartition("/")[2]
+        if kind == "directory" and name in FILE_NAMES:
+            fix = f"`rmdir {path}` (Docker made it for a container), then install the driver again"
+            yield MOUNTS.bad(host.name, f"{path} is a directory", expected="a file", fix=fix)
+        elif kind == "absent" and name not in ELSEWHERE:
+            yield MOUNTS.bad(host.name, f"no {path}", expected=path)
+
+
+def _smi_place(host: AscendHost) -> Iterator[Check]:
+    """Yield a planned place of npu-smi at which it is not."""
+    for path, kind in sorted(host.ascend.mounts.items()):
+        if kind != "absent" or not path.endswith("/npu-smi") or not host.ascend.npu_smi:
+            continue
+        real = host.ascend.npu_smi[0]
+        yield SMI_PLACE.bad(host.name, real, expected=path, fix=f"`ln -s {real} {path}`")
+
+
+def _shm(host: AscendHost) -> Iterator[Check]:
+    """Yield engines with too little shared memory, unless they have the host's."""
+    for container in host.engines:
+        spec = container.spec
+        if spec.shm_size < GIB and spec.ipc_mode != "host":
+            yield SHM.bad(host.name, f"{spec.shm_size / GIB:.2f} GiB for {container.id}")
+
+
+def _ports(host: AscendHost) -> Iterator[Check]:
+    """Yield HCCL's ports that the kernel may give to any outgoing connection."""
+    low, high = host.ascend.ephemeral_ports
+    open_to_all = [
+        port
+        for port in range(HCCL_PORTS[0], HCCL_PORTS[1] + 1)
+        if low <= port <= high
+        and not any(first <= port <= last for first, last in host.ascend.reserved_ports)
+    ]
+    if open_to_all:
+        found = f"{open_to_all[0]}-{open_to_all[-1]} are in the kernel's range {low}-{high}"
+        yield PORTS.bad(host.name, found)
+
+
+def _interfaces(host: AscendHost) -> Iterator[Check]:
+    """Yield engines that are told to talk over an interface that no other host reaches."""
+    for container in host.engines:
+        env = container.spec.env
+        address = env.get("HCCL_IF_IP", "")
+        if address and _inner_address(address):
+            yield INTERFACE.bad(host.name, f"HCCL_IF_IP={address} for {container.id}")
+        for name in INTERFACES:
+            value = env.get(name, "")
+            # "^docker0" excludes, "=eth0" means exactly this one (HCCL docs).
+            if not value.startswith("^") and value.lstrip("=").startswith(INNER):
+                yield INTERFACE.bad(host.name, f"{name}={value} for {container.id}")
+
+
+def _inner_address(text: str) -> bool:
+    """Tell whether an address is loopback or of Docker's default bridge."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return address.is_loopback or address in DOCKER_NETWORK
+
+
+def _cards(host: AscendHost) -> Iterator[Check]:
+    """Yield more devices than the connector links."""
+    if len(host.devices) > DATADIST_CARDS:
+        yield CARDS.bad(host.name, f"{len(host.devices)} devices")
