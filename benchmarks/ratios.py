@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.measure import run, timed  # noqa: E402
 from pdinfra.assets import Assets, load  # noqa: E402
 from pdinfra.model.plan import Container, ContainerSpec, Plan  # noqa: E402
 from pdinfra.planning import load as inventory  # noqa: E402
 from pdinfra.planning.plan import build  # noqa: E402
 
-BIN = Path(sys.executable).parent
 LOCAL = ROOT / "inventories" / "local"
 INSTANCES = 1000
 MIB = 1024**2
@@ -130,24 +127,6 @@ def health(name: str) -> str:
     """Return Docker's word for a container's health."""
     found = json.loads(run("docker", "inspect", name))
     return str(found[0]["State"]["Health"]["Status"])
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that something takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def run(*words: str) -> str:
-    """Run a command in the repository; return its stdout. Ends the script if it fails."""
-    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        words, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 if __name__ == "__main__":

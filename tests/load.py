@@ -16,12 +16,14 @@ class Load:
     """Requests from so many threads, streamed and not, until the end of the block.
 
     ``failed`` says what was wrong with each answer that was not 200 with a whole, non-empty text.
+    ``pause``: seconds between the requests of one thread, to leave the engines' cores some time.
     """
 
     url: str
     model: str
-    threads: int = 3
+    threads: int = 2
     tokens: int = 24
+    pause: float = 1.0
     answered: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -54,6 +56,7 @@ class Load:
                 with self._lock:
                     self.answered += wrong is None
                     self.failed += [wrong] if wrong else []
+                self._stop.wait(self.pause)
 
     def _body(self) -> dict[str, object]:
         prompt = f"{uuid.uuid4()} 介绍一下量子计算"

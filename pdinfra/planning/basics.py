@@ -36,7 +36,7 @@ NO_BASICS = BasicsWork()
 def basics_work(plan: Plan, host: HostPlan, facts: HostFacts) -> BasicsWork:
     """Return what has to be set on one host; nothing where all hosts are one machine."""
     if host.basics is None:
-        return BasicsWork()
+        return NO_BASICS
     reasons = {}
     hosts_file = hosts_text(plan, host, facts) if host.basics.names else facts.network.hosts_file
     if hosts_file.splitlines() != facts.network.hosts_file.splitlines():

@@ -11,7 +11,7 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
 from pdinfra.planning.changes import host_changes, removals
-from pdinfra.planning.members import NOTHING, member_changes, member_work
+from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.work import HostWork, host_work
 
 Mode = Literal["converge", "look", "doctor", "down"]
@@ -28,7 +28,7 @@ class Comparison:
 def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool) -> Comparison:
     """Compare all observed hosts at once. ``down`` removes every container of the service."""
     hosts = [host for host in plan.hosts if host.name in facts]
-    members = NOTHING
+    members = NO_MEMBERS
     basics: dict[str, BasicsWork] = {}
     if mode == "down":
         by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
@@ -48,8 +48,8 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
             host,
             by_host[host.name],
             check=check,
-            members=members if host.name == plan.router.host else NOTHING,
             basics=basics.get(host.name, NO_BASICS),
+            members=members if host.name == plan.router.host else NO_MEMBERS,
         )
         for host in hosts
     }

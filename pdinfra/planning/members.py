@@ -26,7 +26,7 @@ class MemberWork(BaseModel):
     after: Members | None = None
 
 
-NOTHING = MemberWork()
+NO_MEMBERS = MemberWork()
 
 
 def member_changes(
@@ -53,7 +53,7 @@ def member_work(
 ) -> MemberWork:
     """Return the steps for the router's host; changes: all hosts', without those of members."""
     if plan.router.host not in facts or not any(c.kind == "router" for c in changes):
-        return NOTHING
+        return NO_MEMBERS
     now = _now(plan, facts)
     if _made(plan, changes) or now is None:
         return MemberWork(after=_wanted(plan, facts, ()))

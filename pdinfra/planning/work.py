@@ -11,7 +11,7 @@ from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image
 from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
-from pdinfra.planning.members import NOTHING, MemberWork
+from pdinfra.planning.members import NO_MEMBERS, MemberWork
 
 
 class ContainerWork(BaseModel):
@@ -46,7 +46,7 @@ class HostWork(BaseModel):
     removed_instances: tuple[str, ...]
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
-    members: MemberWork = NOTHING
+    members: MemberWork = NO_MEMBERS
 
 
 def host_work(
@@ -54,8 +54,8 @@ def host_work(
     changes: Sequence[Change],
     *,
     check: bool,
-    members: MemberWork = NOTHING,
     basics: BasicsWork = NO_BASICS,
+    members: MemberWork = NO_MEMBERS,
 ) -> HostWork:
     """Return the work that makes one host equal to the plan. members: on the router's host."""
     todo = {(change.kind, change.id): change.action for change in changes}
@@ -95,5 +95,5 @@ def host_work(
 def _stages(changes: Sequence[Change], members: MemberWork, *, check: bool) -> tuple[Kind, ...]:
     """Return the stages; members that leave and come back are no change, but work."""
     found = stages(changes, check=check)
-    silent = members != NOTHING and "member" not in found and not check
+    silent = members != NO_MEMBERS and "member" not in found and not check
     return (*found, "member") if silent else tuple(found)

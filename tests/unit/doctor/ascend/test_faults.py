@@ -392,7 +392,7 @@ def test_hosts_of_other_accelerators_have_no_such_checks() -> None:
 
 def test_the_doctor_has_them_among_its_checks() -> None:
     seen = fleet_facts(fleet(), b={"npus": npus(health="Alarm")})
-    assert [c.id for c in examine(fleet(), seen, NOW) if c.status == "fail"] == ["npu-health"]
+    assert "npu-health" in [c.id for c in examine(fleet(), seen, NOW) if c.status == "fail"]
 
 
 # Our own containers

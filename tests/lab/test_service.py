@@ -1,0 +1,182 @@
+"""A PD service across hosts: real vLLM on CPU, KV over NIXL across the lab's network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from pdinfra.verify.counters import EXTERNAL, prompt_tokens
+from tests.commands import BIN, ROOT, Result, command, pdinfra, playbook, wait_until
+from tests.load import Load
+
+pytestmark = pytest.mark.lab
+
+LAB = "svc"
+INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
+HOSTS = INVENTORY / "hosts.yml"
+OLD = {"router", "prefill-node2-0", "decode-node3-0", "decode-node4-0"}
+Identities = dict[str, tuple[str, str]]
+
+
+def lab(verb: str, *words: str) -> Result:
+    return command(sys.executable, "-m", "pdinfra", "lab", verb, *words, "--name", LAB)
+
+
+def on_host(host: str, *words: str) -> Result:
+    return command("docker", "exec", f"pdinfra-lab-{LAB}-{host}", *words)
+
+
+def identities(hosts: int) -> Identities:
+    """Return container id and StartedAt by instance id, of the first so many hosts."""
+    found = {}
+    for n in range(1, hosts + 1):
+        names = on_host(f"node{n}", "docker", "ps", "-aq").out.split()
+        if not names:
+            continue
+        for each in json.loads(on_host(f"node{n}", "docker", "inspect", *names).out):
+            instance = each["Config"]["Labels"]["pdinfra.instance"]
+            found[instance] = (each["Id"], each["State"]["StartedAt"])
+    return found
+
+
+def up(*options: str) -> Result:
+    return pdinfra("up", "--yes", "--json", *options, inventory=INVENTORY)
+
+
+def address(host: str) -> str:
+    hosts = yaml.safe_load(HOSTS.read_text())["all"]["hosts"]
+    return str(hosts[host]["ansible_host"])
+
+
+def external(host: str) -> int:
+    """Return how many prompt tokens' KV came to the host's decode engine from outside."""
+    text = httpx.get(f"http://{address(host)}:8200/metrics", timeout=10).text
+    return prompt_tokens(text).get(EXTERNAL, 0)
+
+
+def move_to_no_group(host: str) -> None:
+    """Take a host out of its groups; it stays in the inventory."""
+    inventory: dict[str, Any] = yaml.safe_load(HOSTS.read_text())
+    for group in inventory["all"]["children"].values():
+        group["hosts"].pop(host, None)
+    HOSTS.write_text(yaml.safe_dump(inventory))
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Result]:
+    """Router, a prefill and two decode hosts, from nothing."""
+    made = lab("up", "--hosts", "4")
+    assert made.code == 0, made.text
+    yield up()
+    lab("down")
+
+
+def test_up_proves_every_pair_across_hosts(service: Result) -> None:
+    assert service.code == 0, service.text
+    assert service.json["summary"]["replace"] == service.json["summary"]["remove"] == 0
+    verify = pdinfra("verify", "--json", inventory=INVENTORY)
+    assert verify.code == 0, verify.text
+    pairs = {(pair["prefill"], pair["decode"]) for pair in verify.json["pairs"]}
+    assert pairs == {("prefill-node2-0", f"decode-node{n}-0") for n in (3, 4)}
+    assert all(pair["external_tokens"] > 0 for pair in verify.json["pairs"])
+    assert verify.json["completion"]["text"].strip()
+    assert pdinfra("status", inventory=INVENTORY).code == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_doctor_has_nothing_to_say_about_a_healthy_service() -> None:
+    doctor = pdinfra("doctor", "--json", inventory=INVENTORY)
+    assert doctor.code == 0, doctor.text
+    assert [check for check in doctor.json["checks"] if check["status"] != "ok"] == []
+
+
+@pytest.mark.usefixtures("service")
+def test_a_second_run_a_limited_one_and_a_dry_one_change_nothing() -> None:
+    before = identities(4)
+    assert set(before) == OLD
+    again = up()
+    assert again.code == 0, again.text
+    assert again.json["summary"] == {"create": 0, "replace": 0, "keep": 4, "remove": 0}
+    limited = up("--limit", "node3")
+    assert limited.code == 0, limited.text
+    assert {change["host"] for change in limited.json["changes"]} == {"node3"}
+    dry = playbook("site.yml", "--check", "--diff", inventory=INVENTORY)
+    assert dry.code == 0, dry.text
+    assert "changed=0" in dry.out
+    assert identities(4) == before
+
+
+@pytest.mark.usefixtures("service")
+def test_a_new_decode_host_joins_under_load_and_leaves_again() -> None:
+    before = identities(4)
+    assert lab("up", "--hosts", "5").code == 0
+    url = f"http://{address('node1')}:8000"
+    with Load(url, "tiny-qwen2") as load:
+        dry = playbook("site.yml", "--check", "--diff", inventory=INVENTORY)
+        assert dry.code == 0, dry.text
+        out = up()
+        assert out.code == 0, out.text
+        touched = {(c["host"], c["action"]) for c in out.json["changes"] if c["action"] != "keep"}
+        assert touched == {("node5", "create"), ("node1", "create")}
+        members = [c for c in out.json["changes"] if c["host"] == "node1" and c["action"] != "keep"]
+        assert [(c["kind"], c["id"]) for c in members] == [("member", "decode-node5-0")]
+        had = external("node5")
+        wait_until("the new decode gets traffic", 60, lambda: external("node5") > had)
+        after = identities(5)
+        assert {name: after[name] for name in OLD} == before
+        assert set(after) - OLD == {"decode-node5-0"}
+
+        move_to_no_group("node5")
+        back = up()
+        assert back.code == 0, back.text
+    assert load.failed == []
+    assert load.answered > 20
+    assert identities(5) == before
+
+
+@pytest.mark.usefixtures("service")
+def test_a_host_that_dies_in_the_middle_is_named_and_the_next_run_finishes() -> None:
+    before = identities(4)
+    on_host("node4", "docker", "rm", "-f", "pd-pd-decode-node4-0")
+    words = [sys.executable, "-m", "pdinfra", "up", "--yes", "-i", str(INVENTORY)]
+    running = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env={"PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(Path.home())},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(
+        "the new container is on node4",
+        120,
+        lambda: "pd-pd-decode-node4-0" in on_host("node4", "docker", "ps").out,
+    )
+    assert lab("fault", "on", "node4", "pause").code == 0
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 1
+    assert "node4: unreachable" in errors
+    assert lab("fault", "off", "node4", "pause").code == 0
+    rest = OLD - {"decode-node4-0"}
+    assert {name: identity for name, identity in identities(4).items() if name in rest} == {
+        name: before[name] for name in rest
+    }
+    finished = up()
+    assert finished.code == 0, finished.text
+    assert finished.json["summary"]["replace"] == finished.json["summary"]["remove"] == 0
+    assert {name: before[name] for name in rest}.items() <= identities(4).items()
+
+
+@pytest.mark.usefixtures("service")
+def test_down_leaves_no_container() -> None:
+    down = pdinfra("down", inventory=INVENTORY)
+    assert down.code == 0, down.text
+    assert identities(4) == {}
