@@ -72,9 +72,7 @@ def _clocks(
     hosts: Sequence[HostPlan], facts: Mapping[str, HostFacts], clock: float
 ) -> Iterator[Check]:
     """Compare every clock with the one in the middle, this machine's among them."""
-    apart = {
-        host.name: facts[host.name].clock - (facts[host.name].asked_at or clock) for host in hosts
-    }
+    apart = {host.name: _apart(facts[host.name], clock) for host in hosts}
     # The middle one, and this machine's (0) if two are in the middle: one host is compared with it.
     ordered = sorted([0.0, *apart.values()])
     low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
@@ -83,6 +81,15 @@ def _clocks(
         off = abs(seconds - middle)
         found = f"{off:.0f} s apart"
         yield CLOCK.ok(host, found) if off <= CLOCK_SECONDS else CLOCK.bad(host, found)
+
+
+def _apart(facts: HostFacts, clock: float) -> float:
+    """Return the seconds that a clock is off for certain, whatever time the answer took.
+
+    It was read between asking and comparing, so a right clock shows a time between these two.
+    """
+    late, early = facts.clock - clock, facts.clock - (facts.asked_at or clock)
+    return min(max(0.0, late), early)
 
 
 def _docker(hosts: Sequence[HostPlan], facts: Mapping[str, HostFacts]) -> Iterator[Check]:
