@@ -196,6 +196,9 @@ class HostPlan(Frozen):
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
     )
+    runtimes: tuple[Literal["nvidia"], ...] = Field(
+        (), description="Container runtimes that pdinfra makes known to Docker."
+    )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()
     basics: Basics | None = Field(None, description="None where all hosts are one machine.")

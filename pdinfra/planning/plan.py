@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
@@ -218,6 +219,7 @@ def _host_plan(
         ports=tuple(ports),
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
+        runtimes=_runtimes(service, engines),
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
         observe=Observe(
@@ -264,6 +266,13 @@ def _spare_plan(host: Host, service: HostSettings) -> HostPlan:
         spare=True,
         observe=Observe(service=service.service, models=(), ports=()),
     )
+
+
+def _runtimes(settings: HostSettings, engines: Sequence[Engine]) -> tuple[Literal["nvidia"], ...]:
+    """Return the runtimes that the host's engines need, unless the operator sees to them."""
+    if settings.accelerator != "nvidia" or not engines:
+        return ()
+    return ("nvidia",) if settings.nvidia_runtime else ()
 
 
 def _neighbours(
