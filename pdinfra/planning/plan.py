@@ -16,6 +16,7 @@ from pdinfra.model.plan import (
     Image,
     Instance,
     ListenPort,
+    ManagedFile,
     Member,
     Model,
     Observe,
@@ -61,7 +62,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
     ports = {
-        host.name: _ports(engines[host.name], router if host is inventory.router else None)
+        host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
@@ -173,8 +174,7 @@ def _router_container(
     stack: StackModule, router: Router, host: Host, assets: Assets
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
-    bind = host.settings.router_bind or host.address
-    launch = stack.router(router, host.settings, bind)
+    launch = stack.router(router, host.settings, _router_bind(host))
     if not launch.command:
         return None
     spec = router_spec(router_image(host, assets).ref, launch, router)
@@ -217,6 +217,7 @@ def _host_plan(
         models=models,
         containers=tuple(containers),
         ports=tuple(ports),
+        files=_files(models),
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
         runtimes=_runtimes(service, engines),
@@ -315,10 +316,24 @@ def _memory(engines: Sequence[Engine]) -> int:
     )
 
 
-def _ports(engines: Sequence[Engine], router: Router | None) -> list[ListenPort]:
+def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:
     """Return all ports that open on one host."""
-    ports = [port for engine in engines for port in instance_ports(engine.instance)]
-    return ports + (router_ports(router) if router else [])
+    ports = [port for engine in engines for port in instance_ports(engine.instance, engine.address)]
+    return ports + (router_ports(router, _router_bind(host)) if router else [])
+
+
+def _router_bind(host: Host) -> str:
+    """Return the address that the router listens on."""
+    return host.settings.router_bind or host.address
+
+
+def _files(models: Sequence[Model]) -> tuple[ManagedFile, ...]:
+    """Return what the roles write: Docker's settings (on a host that had no engine), the model."""
+    shipped = [model.path for model in models if model.source == "tiny"]
+    return (
+        ManagedFile(path="/etc/docker/daemon.json", required=False),
+        *(ManagedFile(path=path, tree=True) for path in shipped),
+    )
 
 
 def _image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:

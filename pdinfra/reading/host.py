@@ -89,7 +89,7 @@ def _listening(
             inside = CONTAINER_ID.search((process or {}).get("cgroup") or "")
             fact = PortFact(
                 port=int(port, 16),
-                address=_address(address),
+                address=socket_address(address),
                 process=name,
                 container=inside.group() if inside else None,
             )
@@ -97,7 +97,7 @@ def _listening(
     return tuple(found[key] for key in sorted(found))
 
 
-def _address(text: str) -> str:
+def socket_address(text: str) -> str:
     """Return an address of /proc/net: 32-bit words, each in the host's (little-endian) order."""
     data = bytes.fromhex(text)
     words = [data[n : n + 4][::-1] for n in range(0, len(data), 4)]
