@@ -129,8 +129,11 @@ def read(text: str) -> Seen | None:
 
 
 def plain(address: str) -> str:
-    """Return an address in one form: an IPv4 address inside IPv6 as IPv4."""
-    parsed = ip_address(address)
+    """Return an address in one form: IPv4 inside IPv6 as IPv4. What is no address stays."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return str(mapped or parsed)
 

@@ -37,6 +37,7 @@ def document(tests: Sequence[HostTest]) -> dict[str, Any]:
             "host": test.host,
             "test": test.test,
             "ok": test.outcome != "failed",
+            "outcome": test.outcome,
             "message": test.message,
         }
         for test in tests
