@@ -10,6 +10,7 @@ from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import (
+    MEMBERS_FILE,
     Basics,
     Container,
     HostPlan,
@@ -217,7 +218,7 @@ def _host_plan(
         models=models,
         containers=tuple(containers),
         ports=tuple(ports),
-        files=_files(models),
+        files=_files(models, router),
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
         runtimes=_runtimes(service, engines),
@@ -327,12 +328,14 @@ def _router_bind(host: Host) -> str:
     return host.settings.router_bind or host.address
 
 
-def _files(models: Sequence[Model]) -> tuple[ManagedFile, ...]:
-    """Return what the roles write: Docker's settings (on a host that had no engine), the model."""
+def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFile, ...]:
+    """Return what the roles write: Docker's settings (where there was no engine), model, members."""
     shipped = [model.path for model in models if model.source == "tiny"]
+    mounts = router.spec.mounts if router else ()
     return (
         ManagedFile(path="/etc/docker/daemon.json", required=False),
         *(ManagedFile(path=path, tree=True) for path in shipped),
+        *(ManagedFile(path=f"{mount.source}/{MEMBERS_FILE}") for mount in mounts),
     )
 
 
