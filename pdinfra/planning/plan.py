@@ -329,7 +329,7 @@ def _router_bind(host: Host) -> str:
 
 
 def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFile, ...]:
-    """Return what the roles write: Docker's settings (where there was no engine), model, members."""
+    """Return what roles write: Docker's settings (where there was no engine), model, members."""
     shipped = [model.path for model in models if model.source == "tiny"]
     mounts = router.spec.mounts if router else ()
     return (
