@@ -68,6 +68,34 @@ class DockerFact(Fact):
     detail: str = ""
     version: str = ""
     root: str = ""
+    runtimes: tuple[str, ...] = ()
+
+
+class GpuFact(Fact):
+    """One NVIDIA GPU as nvidia-smi lists it. Memory in bytes; ``driver`` is the host's version."""
+
+    index: int
+    name: str
+    driver: str
+    memory_total: int
+    memory_used: int
+    uuid: str
+
+
+class NvidiaFact(Fact):
+    """What an NVIDIA host has. ``error`` says why nvidia-smi listed nothing.
+
+    ``toolkit`` tells whether NVIDIA's container toolkit is installed; whether Docker knows its
+    runtime is the engine's fact (``DockerFact.runtimes``).
+    """
+
+    error: str | None = None
+    gpus: tuple[GpuFact, ...] = ()
+    toolkit: bool = False
+
+    def gpu(self, index: int) -> GpuFact | None:
+        """Return the GPU with this index, if there is one."""
+        return next((gpu for gpu in self.gpus if gpu.index == index), None)
 
 
 class ProxyFact(Fact):
@@ -130,6 +158,7 @@ class HostFacts(Fact):
     members: tuple[Member, ...] | None = Field(
         None, description="Who gets requests from the router; None if no router answers here."
     )
+    nvidia: NvidiaFact | None = None
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

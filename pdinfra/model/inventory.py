@@ -227,6 +227,14 @@ class HostSettings(InstanceSettings):
         description="Docker Hub mirrors written to the engine's daemon.json.",
     )
 
+    nvidia_runtime: bool = Field(
+        True,
+        description=(
+            "nvidia only: install NVIDIA's container toolkit and make it known to Docker. Turned "
+            "off, that is yours to do."
+        ),
+    )
+
     address: str | None = Field(
         None,
         min_length=1,

@@ -152,11 +152,26 @@ class Router(Frozen):
 
 
 class ListenPort(Frozen):
-    """A TCP port that a container of the plan opens on its host."""
+    """A TCP port that a container of the plan opens on its host, at this address."""
 
     port: int
+    address: str
     owner: str
     purpose: str
+
+
+class ManagedFile(Frozen):
+    """A file that a role of pdinfra writes on a host, owned by root.
+
+    ``tree`` is a directory with all that is below it: ``mode`` is that of its files. A file that is
+    not ``required`` is only written where the role has something to do.
+    """
+
+    path: str
+    mode: str = "0644"
+    tree: bool = False
+    directory_mode: str = "0755"
+    required: bool = True
 
 
 class Observe(Frozen):
@@ -191,10 +206,14 @@ class HostPlan(Frozen):
     models: tuple[Model, ...]
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
+    files: tuple[ManagedFile, ...] = ()
     memory: int = Field(description="Bytes that the planned containers are expected to use.")
     spare: bool = Field(False, description="In no group: only to be emptied of the service.")
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
+    )
+    runtimes: tuple[Literal["nvidia"], ...] = Field(
+        (), description="Container runtimes that pdinfra makes known to Docker."
     )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()

@@ -36,7 +36,8 @@ def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
 
 def unseen_changes(plan: HostPlan) -> list[Change]:
     """Return what a host that was not looked at is to have: everything, as to be created."""
-    wanted: list[tuple[Kind, str]] = [("image", image.ref) for image in plan.images]
+    wanted: list[tuple[Kind, str]] = [("runtime", name) for name in plan.runtimes]
+    wanted += [("image", image.ref) for image in plan.images]
     wanted += [("model", model.path) for model in plan.models if model.source == "tiny"]
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
@@ -71,6 +72,8 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
     if facts.docker.state in ("absent", "stopped"):
         how = "install and start it" if facts.docker.state == "absent" else "start it"
         create("engine", "docker", f"no Docker engine answers: {how}")
+    if "nvidia" in plan.runtimes and (missing := _nvidia_missing(facts)):
+        create("runtime", "nvidia", f"{missing}: install and register it")
     for image in plan.images:
         if not facts.has_image(image):
             create("image", image.ref, f"not on the host: {image.source} it")
@@ -79,6 +82,15 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
         if model.source == "tiny" and (fact is None or fact.error or fact.missing):
             create("model", model.path, "not on the host: copy the tiny model")
     return changes
+
+
+def _nvidia_missing(facts: HostFacts) -> str:
+    """Return what keeps Docker from giving GPUs to containers; empty if nothing does."""
+    if facts.nvidia is None or not facts.nvidia.toolkit:
+        return "NVIDIA's container toolkit is not on the host"
+    if "nvidia" not in facts.docker.runtimes:
+        return "Docker does not know NVIDIA's runtime"
+    return ""
 
 
 def _container_change(wanted: Container, image: Image | None, facts: HostFacts) -> Change:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import (
+    MEMBERS_FILE,
     Basics,
     Container,
     HostPlan,
     Image,
     Instance,
     ListenPort,
+    ManagedFile,
     Member,
     Model,
     Observe,
@@ -60,7 +63,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
     ports = {
-        host.name: _ports(engines[host.name], router if host is inventory.router else None)
+        host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
@@ -172,8 +175,7 @@ def _router_container(
     stack: StackModule, router: Router, host: Host, assets: Assets
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
-    bind = host.settings.router_bind or host.address
-    launch = stack.router(router, host.settings, bind)
+    launch = stack.router(router, host.settings, _router_bind(host))
     if not launch.command:
         return None
     spec = router_spec(router_image(host, assets).ref, launch, router)
@@ -216,8 +218,10 @@ def _host_plan(
         models=models,
         containers=tuple(containers),
         ports=tuple(ports),
+        files=_files(models, router),
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
+        runtimes=_runtimes(service, engines),
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
         observe=Observe(
@@ -266,6 +270,13 @@ def _spare_plan(host: Host, service: HostSettings) -> HostPlan:
     )
 
 
+def _runtimes(settings: HostSettings, engines: Sequence[Engine]) -> tuple[Literal["nvidia"], ...]:
+    """Return the runtimes that the host's engines need, unless the operator sees to them."""
+    if settings.accelerator != "nvidia" or not engines:
+        return ()
+    return ("nvidia",) if settings.nvidia_runtime else ()
+
+
 def _neighbours(
     host: Host, inventory: Inventory, instances: Sequence[Instance], router: Router
 ) -> tuple[str, ...]:
@@ -306,10 +317,26 @@ def _memory(engines: Sequence[Engine]) -> int:
     )
 
 
-def _ports(engines: Sequence[Engine], router: Router | None) -> list[ListenPort]:
+def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:
     """Return all ports that open on one host."""
-    ports = [port for engine in engines for port in instance_ports(engine.instance)]
-    return ports + (router_ports(router) if router else [])
+    ports = [port for engine in engines for port in instance_ports(engine.instance, engine.address)]
+    return ports + (router_ports(router, _router_bind(host)) if router else [])
+
+
+def _router_bind(host: Host) -> str:
+    """Return the address that the router listens on."""
+    return host.settings.router_bind or host.address
+
+
+def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFile, ...]:
+    """Return what roles write: Docker's settings (where there was no engine), model, members."""
+    shipped = [model.path for model in models if model.source == "tiny"]
+    mounts = router.spec.mounts if router else ()
+    return (
+        ManagedFile(path="/etc/docker/daemon.json", required=False),
+        *(ManagedFile(path=path, tree=True) for path in shipped),
+        *(ManagedFile(path=f"{mount.source}/{MEMBERS_FILE}") for mount in mounts),
+    )
 
 
 def _image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:

@@ -19,28 +19,32 @@ ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
 """vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
 
 
-def instance_ports(instance: Instance) -> list[ListenPort]:
+def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
     """Return the ports that one instance opens."""
-    ports = [ListenPort(port=instance.port, owner=instance.id, purpose="API")]
+
+    def port(number: int, purpose: str) -> ListenPort:
+        return ListenPort(port=number, address=address, owner=instance.id, purpose=purpose)
+
+    ports = [port(instance.port, "API")]
     if instance.role != "mixed":
-        ports += [
-            ListenPort(port=instance.kv_port + rank, owner=instance.id, purpose="KV side channel")
-            for rank in range(instance.tensor_parallel_size)
-        ]
-    ports += [
-        ListenPort(port=instance.internal_port + n, owner=instance.id, purpose="internal")
-        for n in range(INTERNAL_PORTS)
-    ]
+        ranks = range(instance.tensor_parallel_size)
+        ports += [port(instance.kv_port + rank, "KV side channel") for rank in ranks]
+    ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports
 
 
-def router_ports(router: Router) -> list[ListenPort]:
+def router_ports(router: Router, address: str) -> list[ListenPort]:
     """Return the ports that the router opens."""
     return [
-        ListenPort(port=router.port, owner=router.id, purpose="API"),
-        ListenPort(port=router.metrics_port, owner=router.id, purpose="metrics"),
+        ListenPort(port=router.port, address=address, owner=router.id, purpose="API"),
+        ListenPort(port=router.metrics_port, address=address, owner=router.id, purpose="metrics"),
         *(
-            ListenPort(port=router.internal_port + n, owner=router.id, purpose="internal")
+            ListenPort(
+                port=router.internal_port + n,
+                address=address,
+                owner=router.id,
+                purpose="internal",
+            )
             for n in range(ROUTER_INTERNAL_PORTS)
         ),
     ]

@@ -30,9 +30,12 @@ def docker_fact(raw: Mapping[str, Any]) -> DockerFact:
     error = raw.get("error")
     if error:
         return DockerFact(state=error["kind"], detail=error["text"])
-    version = raw.get("version", {}).get("Version", "")
+    info = raw.get("info", {})
     return DockerFact(
-        state="running", version=version, root=raw.get("info", {}).get("DockerRootDir", "")
+        state="running",
+        version=raw.get("version", {}).get("Version", ""),
+        root=info.get("DockerRootDir", ""),
+        runtimes=tuple(info.get("Runtimes") or ()),
     )
 
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -143,6 +144,12 @@ SIOCGIFCONF = 0x8912
 IFREQ_BYTES = 40
 MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 
+NVIDIA_SMI = (
+    "nvidia-smi",
+    "--query-gpu=index,name,driver_version,memory.total,memory.used,uuid",
+    "--format=csv,noheader,nounits",
+)
+
 
 class DockerConnection(http.client.HTTPConnection):
     """HTTP over Docker's Unix socket."""
@@ -246,6 +253,7 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
             found["version"] = docker_json("/version")
             info = docker_json("/info")
             found["info"] = {key: no_password(info.get(key) or "") for key in INFO}
+            found["info"]["Runtimes"] = sorted(info.get("Runtimes") or {})
             found["images"] = [
                 {key: image.get(key) for key in ("Id", "RepoTags", "RepoDigests")}
                 for image in docker_json("/images/json")
@@ -412,6 +420,33 @@ def free_inodes(path: str) -> int | None:
     return stat.f_favail if stat.f_files else None
 
 
+def command(argv: tuple[str, ...], seconds: int = 30) -> dict[str, Any]:
+    """Return exit code and output of a command; the code is None where there was no answer."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        return {"rc": None, "stdout": "", "stderr": "%s: command not found" % argv[0]}
+    except subprocess.TimeoutExpired:
+        return {"rc": None, "stdout": "", "stderr": "no answer within %d s" % seconds}
+    return {
+        "rc": done.returncode,
+        "stdout": done.stdout.decode("utf-8", "replace"),
+        "stderr": done.stderr.decode("utf-8", "replace"),
+    }
+
+
+def nvidia() -> dict[str, Any]:
+    """Return what NVIDIA's tools say of the driver and its GPUs, and where the toolkit is."""
+    return {"smi": command(NVIDIA_SMI), "toolkit": shutil.which("nvidia-container-runtime")}
+
+
 def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
@@ -476,6 +511,8 @@ def main() -> None:
         if wanted["accelerator"] == "ascend" and wanted["devices"]:
             raw["ascend"] = pd_ascend.collect(wanted["devices"], wanted["mounts"])
             raw["ascend"]["claims"] = claims()
+        if wanted["accelerator"] == "nvidia":
+            raw["nvidia"] = nvidia()
     module.exit_json(changed=False, raw=raw)
 
 
