@@ -19,7 +19,15 @@ ABSENT = re.compile(r"manifest unknown|not found|name unknown|NAME_UNKNOWN|MANIF
 HIDDEN = re.compile(r"unauthorized|denied|authentication required|no basic auth", re.I)
 """What registries also answer for a repository that is not there yet, so as not to tell."""
 
+NO_ENGINE = re.compile(r"^\[Errno \d+\]")
+"""The engine's socket is not there, refuses, or is not for this user."""
+
 EXPLANATIONS: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        NO_ENGINE,
+        "no Docker engine answers on this machine",
+        "start Docker there, or give the user access (group docker)",
+    ),
     (
         re.compile(r"x509|certificate signed by unknown|tls: failed to verify", re.I),
         "the certificate of {registry} is signed by an authority that is not known here",
@@ -64,11 +72,6 @@ EXPLANATIONS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         HIDDEN,
         "{registry} refuses access: no login, or no such repository",
         "`docker login {registry}` as the user that Ansible works as, or correct the name",
-    ),
-    (
-        re.compile(r"No such file or directory|Permission denied|Connection refused.*docker", re.I),
-        "no Docker engine answers",
-        "start Docker, or let the user use it",
     ),
 )
 """Patterns of the engine's own words (20.10 to 28), cause, fix. The first that matches counts."""
@@ -118,7 +121,8 @@ def explain(image: Mapping[str, Any]) -> str:
 
 def _absent(image: Mapping[str, Any]) -> bool:
     """Tell whether the answer means that the image is not there, or not to be seen."""
-    return any(pattern.search(image["error"]) for pattern in (ABSENT, HIDDEN))
+    words = image["error"]
+    return not NO_ENGINE.search(words) and bool(ABSENT.search(words) or HIDDEN.search(words))
 
 
 def _line(image: Mapping[str, Any]) -> str:
