@@ -76,21 +76,28 @@ class Progress:
         if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable"):
             self._details = {h: d for h, d in self._details.items() if h != data.get("host")}
 
+    def tell(self) -> None:
+        """Show how things stand, if it is time to."""
+        seconds = time.monotonic() - self._since
+        line = f"{self._task} ({seconds:.0f} s)"
+        details = _shown(self._details)
+        if self._status is not None:
+            self._status.update(Text("\n  ".join([line, *details])))
+            return
+        if seconds < QUIET_SECONDS:
+            return
+        if not self._said:
+            line = self._task
+        elif seconds - self._said < REPEAT_SECONDS:
+            return
+        self._said = seconds
+        told = f"{line}: {'; '.join(details)}" if details else line
+        self._console.print(f"… {told}", markup=False, highlight=False)
+
     def _tick(self) -> None:
         """Refresh until stopped."""
         while not self._stop.wait(0.25):
-            seconds = time.monotonic() - self._since
-            line = f"{self._task} ({seconds:.0f} s)"
-            details = _shown(self._details)
-            if self._status is not None:
-                self._status.update(Text("\n  ".join([line, *details])))
-            elif seconds >= QUIET_SECONDS and seconds - self._said >= REPEAT_SECONDS:
-                self._said = seconds
-                told = f"{line}: {'; '.join(details)}" if details else line
-                self._console.print(f"… {told}", markup=False, highlight=False)
-            elif seconds >= QUIET_SECONDS and not self._said:
-                self._said = seconds
-                self._console.print(f"… {self._task}", markup=False, highlight=False)
+            self.tell()
 
     def _finish(self) -> None:
         """Say how long a task took, if it was long."""
