@@ -135,10 +135,11 @@ def _line(image: Mapping[str, Any]) -> str:
     current, total = sum(map(_current, layers)), sum(layer["total"] for layer in layers)
     # A layer tells its size only when its turn comes.
     more = "+" if any(not layer["total"] and not _is(layer, LOADED) for layer in layers) else ""
-    return (
-        f"{name}: {current // MB} of {total // MB}{more} MB, "
-        f"{complete} of {len(layers)} layers complete"
-    )
+    unpacking = not more and any(layer["status"] == "Extracting" for layer in layers)
+    moved = f"{current // MB} of {total // MB}{more} MB"
+    if unpacking and current == total:
+        moved = f"{total // MB} MB fetched, unpacking"
+    return f"{name}: {moved}, {complete} of {len(layers)} layers complete"
 
 
 def _current(layer: Mapping[str, Any]) -> int:

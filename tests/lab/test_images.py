@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-import subprocess
+import sys
 import tarfile
 import uuid
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ import docker
 import pytest
 import yaml
 
-from tests.commands import BIN, ROOT, pdinfra
+from tests.commands import ROOT, Result, command, playbook
 
 pytestmark = pytest.mark.lab
 
@@ -51,22 +51,15 @@ class Hosts:
         self._inventory = inventory
         self._scratch = scratch
 
-    def play(self, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, text: str, *arguments: str) -> Result:
         """Run a playbook given as text."""
         path = self._scratch / "play.yml"
         path.write_text(text, encoding="utf-8")
-        return subprocess.run(
-            [BIN / "ansible-playbook", "-i", self._inventory, path, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return playbook(str(path), *arguments, inventory=self._inventory)
 
     def images(
         self, *images: dict[str, Any], publish: list[dict[str, Any]], limit: str = "all"
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> Result:
         """Run playbooks/images.yml as a plan would: these images on all hosts."""
         names = ("node1", "node2")
         order = {
@@ -89,16 +82,20 @@ class Hosts:
         return self.play(yaml.safe_dump(plays), "--limit", limit)
 
 
-def changed(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+def changed(run: Result) -> dict[str, int]:
     """Return the changed tasks by host of a play that must have gone well."""
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.code == 0, run.text
     return {
-        host: int(count) for host, count in re.findall(r"(?m)^(\S+) +: .*changed=(\d+)", run.stdout)
+        host: int(count) for host, count in re.findall(r"(?m)^(\S+) +: .*changed=(\d+)", run.out)
     }
 
 
 def pulled(ref: str, remote: str) -> dict[str, Any]:
     return {"ref": ref, "source": "pull", "remote": remote}
+
+
+def lab_command(verb: str, *options: str) -> Result:
+    return command(sys.executable, "-m", "pdinfra", "lab", verb, "--name", LAB, *options)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +117,14 @@ def standin() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """Two hosts with running engines."""
-    up = pdinfra("lab", "up", "--hosts", "2", "--name", LAB, "--json")
+    up = lab_command("up", "--hosts", "2", "--json")
     assert up.code == 0, up.text
     scratch = tmp_path_factory.mktemp("plays")
     lab = Hosts(ROOT / up.json["inventory"], up.json["registry"]["push"], scratch)
     engines = lab.play(ENGINES)
-    assert engines.returncode == 0, engines.stdout
+    assert engines.code == 0, engines.out
     yield lab
-    pdinfra("lab", "down", "--name", LAB)
+    lab_command("down")
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +161,8 @@ def test_wrong_names_are_told_for_every_host_with_their_fix(hosts: Hosts) -> Non
     run = hosts.images(
         pulled(wrong, wrong), pulled("nosuch.invalid/v:1", "nosuch.invalid/v:1"), publish=[]
     )
-    assert run.returncode != 0
-    words = " ".join(run.stdout.split())
+    assert run.code != 0
+    words = " ".join(run.out.split())
     for host in ("node1", "node2"):
         assert f"{host}: image {wrong}: quay.io has no such image. Fix: correct the name" in words
         assert f"{host}: image nosuch.invalid/v:1: the name nosuch.invalid does not" in words
@@ -187,5 +184,5 @@ def test_image_is_loaded_from_a_file_on_the_host(
     assert changed(hosts.images(image, publish=[], limit="node1")) == {"node1": 0}
     other = {**image, "ref": "pdinfra-test/other:1"}
     refused = hosts.images(other, publish=[], limit="node1")
-    assert refused.returncode != 0
-    assert f"holds {standin}, not pdinfra-test/other:1" in " ".join(refused.stdout.split())
+    assert refused.code != 0
+    assert f"holds {standin}, not pdinfra-test/other:1" in " ".join(refused.out.split())

@@ -44,6 +44,12 @@ def test_bytes_and_layers_are_counted() -> None:
     assert not transfers(raw).done
 
 
+def test_image_that_is_fetched_is_being_unpacked() -> None:
+    raw = pulling(image(layer("Pull complete", 162, 162), layer("Extracting", 500, 500)))
+    line = "vllm-ascend:v0.10.0rc1: 662 MB fetched, unpacking, 1 of 2 layers complete"
+    assert transfers(raw).line == line
+
+
 def test_size_is_open_while_layers_wait() -> None:
     raw = pulling(image(layer("Downloading", 10, 60), layer("Waiting")))
     assert transfers(raw).line == "vllm-ascend:v0.10.0rc1: 10 of 60+ MB, 0 of 2 layers complete"
