@@ -92,7 +92,7 @@ class Progress:
             return
         self._said = seconds
         told = f"{line}: {'; '.join(details)}" if details else line
-        self._console.print(f"… {told}", markup=False, highlight=False)
+        self._console.print(f"… {told}", markup=False, highlight=False, soft_wrap=True)
 
     def _tick(self) -> None:
         """Refresh until stopped."""
