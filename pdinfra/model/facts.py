@@ -166,14 +166,12 @@ class HostFacts(Fact):
 
     def has_image(self, image: Image) -> bool:
         """Tell whether the host has an image by its name and, if one is asked for, its digest."""
-        name = _local_name(image.ref)
-        if name not in self.images:
-            return False
-        if image.digest is None:
-            return True
-        repository, _, tag = name.rpartition(":")
-        pinned = f"{repository if '/' not in tag else name}@{image.digest}"
-        return self.images.get(pinned) == self.images[name]
+        found = self.images.get(_local_name(image.ref))
+        if found is None or image.digest is None:
+            return found is not None
+        # A digest is of the content: a mirror's name in front of it says the same.
+        pins = (name for name, owner in self.images.items() if owner == found)
+        return any(name.endswith(f"@{image.digest}") for name in pins)
 
     def image_id(self, ref: str) -> str | None:
         """Return the id of an image by its name, if it is there."""

@@ -26,6 +26,8 @@ GROUPS: tuple[str, ...] = (*ROLES, "router")
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+RegistryPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*$")]
+"""A registry's host, with a folder where wanted: ``quay.io/pdinfra``, ``127.0.0.1:5443``."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -218,9 +220,30 @@ class HostSettings(InstanceSettings):
         min_length=1,
         description="Root filesystem of built images: mmdebstrap, or a Debian 12 image's name.",
     )
+    image_registry: RegistryPath | None = Field(
+        None,
+        description=(
+            "Registry, with a folder, that hosts pull pdinfra's own images from, such as "
+            "registry.example.com/pdinfra. The controller builds what is missing there and pushes "
+            "it, once for all hosts. Default: every host builds its own."
+        ),
+    )
+    image_push: RegistryPath | None = Field(
+        None,
+        description=(
+            "image_registry as the controller reaches it to push. Default: image_registry."
+        ),
+    )
+    image_mirror: RegistryPath | None = Field(
+        None,
+        description=(
+            "Prefix that named images are pulled through, such as m.daocloud.io; they keep their "
+            "own names. Default: none."
+        ),
+    )
     pip_args: list[str] = Field(
         default_factory=list,
-        description="More arguments for the host's pip when it collects wheels, such as an index.",
+        description="More arguments for pip where images are built, such as an index.",
     )
     registry_mirrors: list[str] = Field(
         default_factory=list,

@@ -92,7 +92,11 @@ class Container(Frozen):
 
 
 class Image(Frozen):
-    """An image that a host needs, and how it gets there."""
+    """An image that a machine needs, and how it gets there.
+
+    ``remote`` is its name in the registry: what is pulled (mirror and digest included), or what a
+    built image is pushed as.
+    """
 
     ref: str
     source: ImageSource
@@ -100,6 +104,7 @@ class Image(Frozen):
     archive: str | None = None
     definition: str | None = None
     base: str = "mmdebstrap"
+    remote: str | None = None
 
 
 class Model(Frozen):
@@ -203,6 +208,10 @@ class HostPlan(Frozen):
     address: str
     accelerator: Accelerator
     images: tuple[Image, ...]
+    published: dict[str, Image] = Field(
+        {},
+        description="By name in `images`: what the controller builds and pushes if it is missing.",
+    )
     models: tuple[Model, ...]
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]

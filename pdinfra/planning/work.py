@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -33,13 +33,17 @@ class ModelWork(BaseModel):
 
 
 class HostWork(BaseModel):
-    """What the roles do on one host. Empty lists mean that nothing is to be done."""
+    """What the roles do on one host. Empty lists mean that nothing is to be done.
+
+    ``published`` is for the controller: images that the host is going to pull and pdinfra makes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     stages: tuple[Kind, ...]
     basics: BasicsWork
     images: tuple[Image, ...]
+    published: tuple[Image, ...]
     models: tuple[ModelWork, ...]
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
@@ -74,10 +78,12 @@ def host_work(
             if change.kind == kind and change.action == "remove"
         )
 
+    images = tuple(image for image in plan.images if ("image", image.ref) in todo)
     return HostWork(
         stages=_stages(changes, members, check=check),
         basics=basics,
-        images=tuple(image for image in plan.images if ("image", image.ref) in todo),
+        images=images,
+        published=tuple(plan.published[i.ref] for i in images if i.ref in plan.published),
         models=tuple(
             ModelWork(path=model.path, source=model.source)
             for model in plan.models
@@ -97,3 +103,14 @@ def _stages(changes: Sequence[Change], members: MemberWork, *, check: bool) -> t
     found = stages(changes, check=check)
     silent = members != NO_MEMBERS and "member" not in found and not check
     return (*found, "member") if silent else tuple(found)
+
+
+def publications(orders: Iterable[HostWork]) -> tuple[Image, ...]:
+    """Return what the controller brings into the registry: each image once, for all hosts."""
+    wanted = {
+        image.remote: image
+        for order in orders
+        if "image" in order.stages
+        for image in order.published
+    }
+    return tuple(wanted.values())

@@ -20,6 +20,7 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
 from pdinfra.planning.reach import Link, links, links_of, probes
+from pdinfra.planning.work import publications
 from pdinfra.reading.host import host_facts
 
 OBSERVED = "pd_observed"
@@ -72,6 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "probes": {host: probe.model_dump(mode="json") for host, probe in probing.items()},
             "checksums": hashing,
             "pings": pinging,
+            "publish": [i.model_dump(mode="json") for i in publications(compared.work.values())],
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }
