@@ -28,6 +28,7 @@ class Progress:
         self._console = console
         self._task = "Starting"
         self._detail = ""
+        self._hosts: dict[str, str] = {}
         self._since = time.monotonic()
         self._said = 0.0
         self._stop = threading.Event()
@@ -61,12 +62,16 @@ class Progress:
         if event["event"] == "playbook_on_task_start":
             self._finish()
             self._task, self._detail = str(data.get("task", "")), ""
+            self._hosts.clear()
             self._since = time.monotonic()
             self._said = 0.0
         if event["event"] == "runner_retry" and "raw" in (data.get("res") or {}):
             found = container_facts(data["res"]["raw"])
             told = waiting([container.id for container in found], found)
             self._detail = "; ".join(told.waiting)
+        if event["event"] == "runner_retry" and "progress" in (data.get("res") or {}):
+            self._hosts[str(data.get("host"))] = str(data["res"]["progress"])
+            self._detail = "; ".join(f"{host}: {far}" for host, far in self._hosts.items())
 
     def _tick(self) -> None:
         """Refresh until stopped."""
