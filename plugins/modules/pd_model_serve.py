@@ -218,7 +218,8 @@ def bind(params: dict[str, Any]) -> Server:
             return Server(address, port, params["path"], params["token"], params["idle_seconds"])
         except OSError as error:
             cause = error
-        ended = ended or stop(address, port, left_token(params["path"]))
+        left = left_token(params["path"])
+        ended = ended or (left != "" and stop(address, port, left))
         if cause.errno != errno.EADDRINUSE or not ended or time.monotonic() > limit:
             fix = "end what listens there, or set pd_model_port"
             raise ServeError("port %d of %s: %s; %s" % (port, address, cause.strerror, fix))
@@ -231,7 +232,7 @@ def left_token(path: str) -> str:
         with open(os.path.join(path, NOTE), encoding="utf-8") as handle:
             return str(json.load(handle)["token"])
     except (OSError, ValueError, KeyError):
-        return "none"
+        return ""
 
 
 def write_note(path: str, token: str) -> None:
@@ -255,6 +256,7 @@ def start(params: dict[str, Any]) -> None:
             "%s: no manifest, it was not delivered or counted by pdinfra" % params["path"]
         )
     server = bind(params)
+    write_note(params["path"], params["token"])
     child = os.fork()
     if child:
         server.socket.close()
