@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
-from pdinfra.model.inventory import Accelerator, Host, Inventory
+from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import (
     Basics,
     Container,

@@ -10,7 +10,7 @@ import pytest
 from pdinfra.model.facts import HostFacts, ManifestFact
 from pdinfra.model.plan import HostPlan, Model
 from pdinfra.planning.changes import host_changes
-from pdinfra.planning.work import fleet_work
+from pdinfra.planning.compare import compare
 from tests.unit.builders import (
     TWO_HOSTS,
     converged,
@@ -158,24 +158,21 @@ def test_host_without_engines_that_others_copy_from_needs_the_model() -> None:
 def test_origin_has_work_only_while_somebody_copies() -> None:
     made = plan(TWO_HOSTS, FROM_A)
     a, b = made.host("a"), made.host("b")
-    bare = facts(b, models=())
-    changes = {"a": host_changes(a, with_manifest(a)), "b": host_changes(b, bare)}
-    work = fleet_work(made, changes, check=False)
-    assert work["a"].stages == ("model",)
+    seen = {"a": with_manifest(a), "b": converged(b, models=())}
+    work = compare(made, seen, "converge", check=False).work
+    assert "model" in work["a"].stages
     assert work["a"].shares == (a.share,)
     assert work["a"].models == ()
     assert [model.source for model in work["b"].models] == ["host"]
-    changes["b"] = host_changes(b, with_manifest(b))
-    work = fleet_work(made, changes, check=False)
-    assert work["a"].stages == ()
+    work = compare(made, seen | {"b": with_manifest(b)}, "converge", check=False).work
+    assert "model" not in work["a"].stages
     assert work["a"].shares == ()
 
 
 def test_origin_that_was_not_looked_at_has_no_work() -> None:
     made = plan(TWO_HOSTS, FROM_A)
-    b = made.host("b")
-    changes = {"b": host_changes(b, facts(b, models=()))}
-    assert fleet_work(made, changes, check=False).keys() == {"b"}
+    seen = {"b": converged(made.host("b"), models=())}
+    assert compare(made, seen, "converge", check=False).work.keys() == {"b"}
 
 
 @pytest.mark.parametrize("revision", ["main", "master", "HEAD", "v1.0", COMMIT[:12]])
