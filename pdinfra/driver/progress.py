@@ -73,13 +73,17 @@ class Progress:
             self._hosts[str(data.get("host"))] = str(data["res"]["progress"])
             self._detail = "; ".join(f"{host}: {far}" for host, far in self._hosts.items())
 
+    @property
+    def line(self) -> str:
+        """The task, the seconds that it has taken, and how far it is if that is known."""
+        text = f"{self._task} ({time.monotonic() - self._since:.0f} s)"
+        return f"{text}: {self._detail}" if self._detail else text
+
     def _tick(self) -> None:
         """Refresh until stopped."""
         while not self._stop.wait(0.25):
             seconds = time.monotonic() - self._since
-            line = f"{self._task} ({seconds:.0f} s)"
-            if self._detail:
-                line += f": {self._detail}"
+            line = self.line
             if self._status is not None:
                 self._status.update(line)
             elif seconds >= QUIET_SECONDS and seconds - self._said >= REPEAT_SECONDS:
