@@ -38,6 +38,10 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$": "name (a-z, 0-9 and -, at most 40)",
     r"^/\S*$": "absolute path",
     r"^sha256:[0-9a-f]{64}$": "`sha256:` and 64 hex digits",
+    r"^[0-9a-f]{64}$": "64 hex digits",
+    r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$": "`organisation/name`",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$": "commit or tag",
+    r"^https?://[^\s/@]+(/[^\s@]*)?$": "http(s) URL without credentials",
 }
 TYPES = {
     "string": "text",

@@ -108,7 +108,9 @@ class Progress:
 
 
 def _detail(host: str, result: Mapping[str, Any]) -> str:
-    """Return what a task that is tried again tells of its host: containers or images to come."""
+    """Return what a task that is tried again tells of its host: what is still to come."""
+    if "progress" in result:
+        return f"{host}: {result['progress']}"
     raw = result.get("raw") or {}
     if "docker" in raw:
         found = container_facts(raw)

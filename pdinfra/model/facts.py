@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pdinfra.model.ascend import AscendFacts
 from pdinfra.model.fact import Fact
-from pdinfra.model.plan import ContainerSpec, Image, Member
+from pdinfra.model.plan import ContainerSpec, Image, Member, Model
 
 
 class ContainerFact(Fact):
@@ -30,6 +30,19 @@ class ContainerFact(Fact):
     last_log: tuple[str, ...] = ()
 
 
+class ManifestFact(Fact):
+    """What a finished delivery wrote beside the weights.
+
+    ``digest`` (16 hex digits) is over the names and checksums of all files: equal digests are equal
+    models. ``wrong`` names the files that are no longer there or have another size.
+    """
+
+    repo: str
+    revision: str
+    digest: str
+    wrong: tuple[str, ...] = ()
+
+
 class ModelFact(Fact):
     """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable.
 
@@ -43,6 +56,7 @@ class ModelFact(Fact):
     kv_heads: int = 0
     weight_bytes: int = 0
     files: dict[str, int] = Field({})
+    manifest: ManifestFact | None = None
 
     def splits_over(self, ranks: int) -> bool:
         """Tell whether the heads can be split (vLLM copies KV heads if there are more ranks)."""
@@ -180,6 +194,24 @@ class HostFacts(Fact):
     def model(self, path: str) -> ModelFact | None:
         """Return what was seen of one model directory."""
         return next((m for m in self.models if m.path == path), None)
+
+    def model_gap(self, model: Model) -> str | None:
+        """Return why a model that `up` brings is not there as planned; None if it is."""
+        fact = self.model(model.path)
+        if model.source == "directory":
+            return None
+        if fact is None or fact.error:
+            return "not on the host"
+        if model.source == "tiny":
+            return "not on the host" if fact.missing else None
+        manifest = fact.manifest
+        if manifest is None:
+            return "not known to be whole (no manifest)"
+        if (manifest.repo, manifest.revision) != (model.repo, model.revision):
+            return f"another model is there ({manifest.repo} at {manifest.revision[:12] or '?'})"
+        if manifest.wrong:
+            return f"damaged ({', '.join(manifest.wrong)})"
+        return None
 
 
 def _local_name(ref: str) -> str:

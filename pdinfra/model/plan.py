@@ -108,11 +108,43 @@ class Image(Frozen):
 
 
 class Model(Frozen):
-    """A model directory that a host needs. ``tiny`` is the one that pdinfra ships."""
+    """A model directory that a host needs, and how it gets there.
+
+    Sources: ``directory`` somebody put there, ``tiny`` is the one that pdinfra ships, the hubs, and
+    ``host``: from the inventory host ``origin``. ``repo`` and ``revision`` say which model it is;
+    what comes from a hub or a host leaves them in a manifest beside the weights.
+    """
 
     path: str
-    source: Literal["directory", "tiny"]
+    source: Literal["directory", "tiny", "huggingface", "modelscope", "host"]
     tensor_parallel_sizes: tuple[int, ...] = ()
+    repo: str = ""
+    revision: str = ""
+    endpoint: str = ""
+    files: tuple[str, ...] = ()
+    sha256: dict[str, str] = {}
+    origin: str = ""
+
+    @property
+    def delivery(self) -> str:
+        """How `up` gets it onto the host, as a command: ``download A/B at 1a2b3c4 from ...``."""
+        if self.source == "tiny":
+            return "copy the tiny model"
+        if self.source == "host":
+            return f"copy it from {self.origin}"
+        if self.source == "directory":
+            return "put it there"
+        return f"download {self.repo} at {self.revision[:12]} from {self.endpoint}"
+
+
+class Share(Frozen):
+    """The model that a host hands to others while they copy it: where it listens, what it gives."""
+
+    path: str
+    address: str
+    port: int
+    repo: str
+    revision: str
 
 
 class Instance(Frozen):
@@ -213,6 +245,7 @@ class HostPlan(Frozen):
         description="By name in `images`: what the controller builds and pushes if it is missing.",
     )
     models: tuple[Model, ...]
+    share: Share | None = None
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
     files: tuple[ManagedFile, ...] = ()

@@ -38,7 +38,7 @@ def unseen_changes(plan: HostPlan) -> list[Change]:
     """Return what a host that was not looked at is to have: everything, as to be created."""
     wanted: list[tuple[Kind, str]] = [("runtime", name) for name in plan.runtimes]
     wanted += [("image", image.ref) for image in plan.images]
-    wanted += [("model", model.path) for model in plan.models if model.source == "tiny"]
+    wanted += [("model", model.path) for model in plan.models if model.source != "directory"]
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
     return [
@@ -78,9 +78,8 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
         if not facts.has_image(image):
             create("image", image.ref, f"not on the host: {_how(image, plan.published)}")
     for model in plan.models:
-        fact = facts.model(model.path)
-        if model.source == "tiny" and (fact is None or fact.error or fact.missing):
-            create("model", model.path, "not on the host: copy the tiny model")
+        if gap := facts.model_gap(model):
+            create("model", model.path, f"{gap}: {model.delivery}")
     return changes
 
 

@@ -27,14 +27,22 @@ from pdinfra.model.plan import (
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
 from pdinfra.planning.images import engine_image, image_problems, published, router_image
+from pdinfra.planning.models import (
+    TINY_NAME,
+    host_models,
+    is_tiny,
+    model_name,
+    model_path,
+    model_problems,
+    model_share,
+    share_ports,
+)
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, StackModule
 
 HOME = "/var/lib/pdinfra"
-TINY_HOME = f"{HOME}/models"
-TINY_NAME = "tiny-qwen2"
 
 ENGINE_BYTES = int(1.9 * GIB)
 """A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
@@ -58,11 +66,13 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         engines[host.name], found = place(host, service.accelerator, service.service, path, name)
         problems += found
         problems += image_problems(host, service.accelerator)
+        problems += model_problems(host, inventory)
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
     ports = {
         host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
+        + share_ports(host, inventory)
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
@@ -88,6 +98,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         hosts=tuple(
             _host_plan(
                 host,
+                inventory,
                 engines[host.name],
                 _router_container(stack, router, host, assets)
                 if host is inventory.router
@@ -102,19 +113,6 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         )
         + tuple(_spare_plan(host, service) for host in inventory.spare),
     )
-
-
-def model_path(host: Host, assets: Assets) -> str:
-    """Return the model's directory; the shipped one has its digest in its name."""
-    return host.settings.model_path or f"{TINY_HOME}/{TINY_NAME}-{assets.tiny_model}"
-
-
-def model_name(settings: HostSettings) -> str:
-    """Return the name that clients use."""
-    if settings.model_name:
-        return settings.model_name
-    path = (settings.model_path or "").rstrip("/")
-    return path.rpartition("/")[2] or TINY_NAME
 
 
 def _router(host: Host, instances: Sequence[Instance]) -> Router:
@@ -152,6 +150,7 @@ def _router_container(
 
 def _host_plan(
     host: Host,
+    inventory: Inventory,
     engines: Sequence[Engine],
     router: Container | None,
     ports: Sequence[ListenPort],
@@ -177,7 +176,8 @@ def _host_plan(
         image = router_image(host, assets)
         images[image.ref] = image
         containers.append(router)
-    models = _models(host, engines)
+    sizes = [engine.instance.tensor_parallel_size for engine in engines]
+    models = host_models(host, inventory, sizes, assets)
     return HostPlan(
         name=host.name,
         address=host.address,
@@ -185,6 +185,7 @@ def _host_plan(
         images=tuple(images.values()),
         published=published(images.values(), service),
         models=models,
+        share=model_share(host, inventory, assets),
         containers=tuple(containers),
         ports=tuple(ports),
         files=_files(models, router),
@@ -257,20 +258,6 @@ def _neighbours(
     return (*mine, router.id) if router.host in others else tuple(mine)
 
 
-def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
-    """Return the model directories that the host's engines read."""
-    if not engines:
-        return ()
-    sizes = sorted({engine.instance.tensor_parallel_size for engine in engines})
-    return (
-        Model(
-            path=engines[0].model_path,
-            source="directory" if host.settings.model_path else "tiny",
-            tensor_parallel_sizes=tuple(sizes),
-        ),
-    )
-
-
 def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
     """Return what the containers mount besides the models, which have facts of their own."""
     sources = {mount.source for container in containers for mount in container.spec.mounts}
@@ -310,7 +297,7 @@ def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFi
 
 def _tiny_problems(host: Host, engines: Sequence[Engine], assets: Assets) -> list[Problem]:
     """Check tensor parallelism against the shipped model; other models are read on the host."""
-    if host.settings.model_path:
+    if not is_tiny(host.settings):
         return []
     return [
         Problem(

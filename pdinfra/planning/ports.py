@@ -19,6 +19,10 @@ ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
 """vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
 
 
+MODEL_COPIES = "model copies"
+"""Purpose of a port that is open only while other hosts copy the model."""
+
+
 def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
     """Return the ports that one instance opens."""
 
@@ -115,6 +119,8 @@ def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
 
 def _variable(port: ListenPort) -> str:
     """Return the variable that sets a port."""
+    if port.purpose == MODEL_COPIES:
+        return "pd_model_port"
     if port.owner == "router":
         names = {"metrics": "metrics_port", "internal": "internal_port"}
         return f"pd_router_{names.get(port.purpose, 'port')}"

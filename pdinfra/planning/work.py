@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.changes import Change, Kind
-from pdinfra.model.plan import Container, HostPlan, Image
+from pdinfra.model.plan import Container, HostPlan, Image, Model, Plan, Share
 from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
 from pdinfra.planning.members import NO_MEMBERS, MemberWork
@@ -24,12 +23,18 @@ class ContainerWork(BaseModel):
 
 
 class ModelWork(BaseModel):
-    """A model directory to provide."""
+    """A model directory to provide; the fields are those of the plan's Model."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str
-    source: Literal["directory", "tiny"]
+    source: str
+    repo: str
+    revision: str
+    endpoint: str
+    files: tuple[str, ...]
+    sha256: dict[str, str]
+    origin: str
 
 
 class HostWork(BaseModel):
@@ -45,12 +50,35 @@ class HostWork(BaseModel):
     images: tuple[Image, ...]
     published: tuple[Image, ...]
     models: tuple[ModelWork, ...]
+    shares: tuple[Share, ...] = ()
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
     removed_instances: tuple[str, ...]
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
     members: MemberWork = NO_MEMBERS
+
+
+def with_shares(plan: Plan, work: Mapping[str, HostWork]) -> dict[str, HostWork]:
+    """Return all work, and that of the hosts which others copy the model from.
+
+    Those have work even if they lack nothing themselves.
+    """
+    result = dict(work)
+    asked = {model.origin for order in work.values() for model in order.models}
+    for name in asked & work.keys():
+        share = plan.host(name).share
+        if share is None:
+            continue
+        steps = dict.fromkeys((*work[name].stages, "model"))
+        more = {"shares": (share,), "stages": tuple(steps)}
+        result[name] = work[name].model_copy(update=more)
+    return result
+
+
+def _model_work(model: Model) -> ModelWork:
+    """Return what the role needs of a planned model."""
+    return ModelWork.model_validate(model.model_dump(exclude={"tensor_parallel_sizes"}))
 
 
 def host_work(
@@ -84,11 +112,7 @@ def host_work(
         basics=basics,
         images=images,
         published=tuple(plan.published[i.ref] for i in images if i.ref in plan.published),
-        models=tuple(
-            ModelWork(path=model.path, source=model.source)
-            for model in plan.models
-            if ("model", model.path) in todo
-        ),
+        models=tuple(_model_work(model) for model in plan.models if ("model", model.path) in todo),
         instances=containers("instance"),
         routers=containers("router"),
         removed_instances=removed("instance"),

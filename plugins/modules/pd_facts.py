@@ -142,7 +142,13 @@ CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"
 RESOLVE_SECONDS = 3.0
 SIOCGIFCONF = 0x8912
 IFREQ_BYTES = 40
-MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+MANIFEST = ".pdinfra-model.json"
+MODEL_TEXTS = (
+    "config.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    MANIFEST,
+)
 
 NVIDIA_SMI = (
     "nvidia-smi",
@@ -304,7 +310,7 @@ def model(path: str) -> dict[str, Any]:
     except OSError as error:
         return {"error": error.strerror}
     files = {}
-    for name in names:
+    for name in [*names, *delivered(path)]:
         try:
             files[name] = os.stat(os.path.join(path, name)).st_size
         except OSError:
@@ -312,6 +318,15 @@ def model(path: str) -> dict[str, Any]:
             continue
     texts = {name: read_file(os.path.join(path, name)) for name in MODEL_TEXTS if name in files}
     return {"error": None, "files": files, "texts": texts}
+
+
+def delivered(path: str) -> list[str]:
+    """Return the files in folders below a model directory that its manifest names."""
+    try:
+        listed = json.loads(read_file(os.path.join(path, MANIFEST)) or "{}")
+        return [row["path"] for row in listed["files"] if "/" in row["path"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:

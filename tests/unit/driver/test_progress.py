@@ -56,6 +56,11 @@ def test_every_host_tells_how_far_it_is(shown: tuple[Progress, io.StringIO]) -> 
     assert first < line.index("node2: v:1: 812 of 2270 MB")
 
 
+def test_a_delivery_tells_in_its_own_words(shown: tuple[Progress, io.StringIO]) -> None:
+    line = told(shown, retry("a", {"progress": "1.0 of 15.2 GiB"}))
+    assert "a: 1.0 of 15.2 GiB" in line
+
+
 def test_the_latest_word_of_a_host_counts(shown: tuple[Progress, io.StringIO]) -> None:
     line = told(shown, retry("node1", state(3)), retry("node1", state(4)))
     assert "4 of 2270" in line
