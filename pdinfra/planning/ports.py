@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.inventory import Accelerator
 from pdinfra.model.plan import Instance, ListenPort, Router
 from pdinfra.model.problems import Problem
@@ -14,7 +15,7 @@ ROUTER_INTERNAL_PORTS = 4
 ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
     (range(16666, 16667), "HCCL on the NPU"),
     (range(20000, 36000), "AscendDirect's random ports"),
-    (range(60000, 60032), "HCCL on the host"),
+    (HCCL_PORTS, "HCCL on the host"),
 )
 """vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
 

@@ -29,8 +29,6 @@ FILES = (
     "/etc/ascend_install.info",
     "/usr/local/Ascend/driver/version.info",
     "/usr/local/Ascend/firmware/version.info",
-    "/proc/sys/net/ipv4/ip_local_reserved_ports",
-    "/proc/sys/net/ipv4/ip_local_port_range",
 )
 DEV = "/dev"
 NODES = ("davinci*", "devmm_svm", "hisi_hdc")
