@@ -220,7 +220,7 @@ class Observe(Frozen):
     router: str = Field("", description="URL to ask for the members, on the router's host.")
     accelerator: Accelerator = "cpu"
     devices: tuple[int, ...] = Field((), description="Physical ids that the host's instances own.")
-    mounts: tuple[str, ...] = Field((), description="Sources on the host besides the models.")
+    mounts: tuple[str, ...] = Field((), description="Sources of the engines besides the models.")
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
 

@@ -259,8 +259,9 @@ def _neighbours(
 
 
 def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
-    """Return what the containers mount besides the models, which have facts of their own."""
-    sources = {mount.source for container in containers for mount in container.spec.mounts}
+    """Return what engines mount of the driver: not the models, which have facts of their own."""
+    engines = [container for container in containers if container.kind == "instance"]
+    sources = {mount.source for engine in engines for mount in engine.spec.mounts}
     return tuple(sorted(sources - {model.path for model in models}))
 
 

@@ -284,7 +284,8 @@ def test_faults_are_found_where_they_are(
 def test_container_process_and_mount_that_are_really_there() -> None:
     """A container of somebody else, a process with the node open, a directory that is gone."""
     there = (
-        "tar -cf - --files-from /dev/null | docker import - nothing:1 &&"
+        "systemctl start docker &&"
+        " tar -cf - --files-from /dev/null | docker import - nothing:1 &&"
         " docker run --detach --name jupyter --network none --device /dev/davinci0"
         " -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro nothing:1 /usr/bin/sleep 600"
     )
