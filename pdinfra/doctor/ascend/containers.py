@@ -1,4 +1,4 @@
-"""What the planned containers need of an Ascend host: mounts, shared memory, ports, interfaces."""
+"""What the planned containers need of an Ascend host: mounts, ports, interfaces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pdinfra.doctor.rules import Rule
 from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.checks import Check
 
-GIB = 1024**3
 DOCKER_NETWORK = ip_network("172.17.0.0/16")
 INTERFACES = ("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 INNER = ("lo", "docker", "br-", "veth")
@@ -33,13 +32,6 @@ SMI_PLACE = Rule(
     expected="npu-smi at the planned place",
     fix="link it there",
     source="guides ascendcloud-pd (sbin) and vllm-ascend docs (bin)",
-)
-SHM = Rule(
-    id="npu-shm",
-    what="Every engine's /dev/shm has at least 1 GiB (Docker's default of 64 MiB kills it).",
-    expected="at least 1 GiB",
-    fix="set pd_shm_gib to 1 or more",
-    source="vllm-ascend PR 3519; gpustack issue 5014",
 )
 PORTS = Rule(
     id="npu-hccl-ports",
@@ -64,7 +56,7 @@ CARDS = Rule(
     source="vllm-ascend issue 4488",
 )
 
-RULES = (MOUNTS, SMI_PLACE, SHM, PORTS, INTERFACE, CARDS)
+RULES = (MOUNTS, SMI_PLACE, PORTS, INTERFACE, CARDS)
 
 
 def checks(host: AscendHost) -> Iterator[Check]:
@@ -72,8 +64,6 @@ def checks(host: AscendHost) -> Iterator[Check]:
     if host.ascend.state != "absent":
         yield from all_or(MOUNTS, host.name, _mounts(host), f"{len(host.ascend.mounts)} there")
         yield from all_or(SMI_PLACE, host.name, _smi_place(host), ", ".join(host.ascend.npu_smi))
-    smallest = min((c.spec.shm_size for c in host.engines), default=0) / GIB
-    yield from all_or(SHM, host.name, _shm(host), f"{smallest:.1f} GiB")
     yield _ports(host)
     yield from all_or(INTERFACE, host.name, _interfaces(host), "none of them")
     if host.connector == DATADIST:
@@ -98,14 +88,6 @@ def _smi_place(host: AscendHost) -> Iterator[Check]:
             continue
         real = host.ascend.npu_smi[0]
         yield SMI_PLACE.bad(host.name, real, expected=path, fix=f"`ln -s {real} {path}`")
-
-
-def _shm(host: AscendHost) -> Iterator[Check]:
-    """Yield engines with too little shared memory, unless they have the host's."""
-    for container in host.engines:
-        spec = container.spec
-        if spec.shm_size < GIB and spec.ipc_mode != "host":
-            yield SHM.bad(host.name, f"{spec.shm_size / GIB:.2f} GiB for {container.id}")
 
 
 def _ports(host: AscendHost) -> Check:

@@ -596,13 +596,6 @@ def test_address_that_is_another_hosts_fails() -> None:
     assert "HCCL_IF_IP=a" in found.found
 
 
-def test_too_little_shared_memory_fails() -> None:
-    of = fleet(pd_shm_gib=0.5)
-    found = bad(of, fleet_facts(of))
-    assert [(c.id, c.host) for c in found] == [("npu-shm", "a"), ("npu-shm", "b")]
-    assert "0.50 GiB" in found[0].found
-
-
 def test_hccls_ports_are_kept_by_up_or_by_whoever_manages_the_host() -> None:
     mine = fleet(pd_manage_ports=False)
     found = [(c.id, c.host, c.status) for c in bad(mine, fleet_facts(mine))]
@@ -647,6 +640,6 @@ def test_every_rule_says_what_it_is_and_where_it_is_from() -> None:
 
 def test_every_rule_has_a_fault_that_it_finds() -> None:
     tested = {p.values[0].check for p in (*DRIVER, *CARDS, *NETWORK, *FLEET, *CONTAINERS)}  # type: ignore[union-attr]
-    elsewhere = {"npu-driver-version", "npu-interface", "npu-shm", "npu-datadist-cards"}
+    elsewhere = {"npu-driver-version", "npu-interface", "npu-datadist-cards"}
     elsewhere |= {"npu-hccl-ports"}
     assert tested | elsewhere == {rule.id for rule in RULES}
