@@ -61,15 +61,22 @@ def test_routes_of_the_machine_without_the_default_route() -> None:
     assert names.routes(ROUTES) == [IPv4Network("192.0.2.0/24"), IPv4Network("172.17.0.0/16")]
 
 
+def owned(lab: Lab) -> dict[str, set[str]]:
+    """Return all names of a lab by kind; names of different kinds never meet."""
+    nodes = names.nodes(names.MAX_HOSTS)
+    return {
+        "networks": {lab.network},
+        "containers": {lab.registry, *map(lab.container, nodes)},
+        "volumes": set(map(lab.volume, nodes)),
+        "folders": {str(lab.home), str(lab.inventory)},
+    }
+
+
 def test_two_labs_share_no_name() -> None:
-    one, two = (Lab(name, Path("/x")) for name in ("lab", "lab-node1"))
-    for owned in (
-        lambda lab: {lab.network},
-        lambda lab: {lab.registry, *map(lab.container, names.nodes(names.MAX_HOSTS))},
-        lambda lab: set(map(lab.volume, names.nodes(names.MAX_HOSTS))),
-        lambda lab: {lab.home, lab.inventory},
-    ):
-        assert not owned(one) & owned(two)
+    one, two = (owned(Lab(name, Path("/x"))) for name in ("lab", "lab-node1"))
+    for kind in one:
+        assert not one[kind] & two[kind]
+    assert names.BLOBS not in one["volumes"] | two["volumes"]
 
 
 def test_default_lab_has_the_short_inventory() -> None:
