@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import docker
@@ -17,7 +17,7 @@ from docker.models.containers import Container
 from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.lab import hosts, names
 from pdinfra.lab.engine import ask, execute
-from pdinfra.lab.names import Lab
+from pdinfra.lab.names import LABEL_NPUS, Lab
 from pdinfra.lab.state import State
 
 SIMULATOR = "/opt/pdinfra-sim/fault"
@@ -44,9 +44,10 @@ class Fault:
 PAUSE, DEAD, CUT = "pause", "dead", "cut"
 OF_CONTAINER = {
     PAUSE: "the host stands still: connections hang, nothing answers (docker pause)",
-    DEAD: "the host loses power (docker kill)",
     CUT: "the host loses its network (docker network disconnect)",
+    DEAD: "the host loses power (docker kill)",
 }
+"""In the order in which they are mended: a host boots with its network, not before it."""
 
 _PROXY_DROP_IN = "/run/systemd/system/docker.service.d/lab-fault.conf"
 
@@ -84,7 +85,10 @@ INSIDE = {
         Fault(
             "loopback-name",
             "the host's own name resolves to 127.0.1.1, as Debian's installer sets it",
-            on=r"sed -i 's/^{address}\(\s.*\b{node}\b\)/127.0.1.1\1/' /etc/hosts",
+            on=(
+                r"sed -i 's/^{address}\(\s.*\b{node}\b\)/127.0.1.1\1/' /etc/hosts"
+                r" && grep '^127\.0\.1\.1\s.*\b{node}\b' /etc/hosts"
+            ),
             off=r"sed -i 's/^127\.0\.1\.1\(\s.*\b{node}\b\)/{address}\1/' /etc/hosts",
         ),
         Fault(
@@ -97,15 +101,17 @@ INSIDE = {
             "proxy",
             "a proxy that does not exist, in /etc/environment and for the engine (restarts it)",
             on=(
-                f"for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do"
-                f" echo $name={NO_PROXY_HERE} '# lab-fault'; done >> /etc/environment"
+                "(echo '# lab-fault begin';"
+                " for name in http_proxy https_proxy HTTP_PROXY HTTPS_PROXY; do"
+                f" echo $name={NO_PROXY_HERE}; done; echo '# lab-fault end') >> /etc/environment"
                 f" && mkdir -p $(dirname {_PROXY_DROP_IN})"
                 f" && printf '[Service]\\nEnvironment=HTTP_PROXY=%s HTTPS_PROXY=%s\\n'"
                 f" {NO_PROXY_HERE} {NO_PROXY_HERE} > {_PROXY_DROP_IN}"
                 " && systemctl daemon-reload && systemctl try-restart docker"
             ),
             off=(
-                f"sed -i '/# lab-fault$/d' /etc/environment && rm -f {_PROXY_DROP_IN}"
+                f"sed -i '/# lab-fault begin/,/# lab-fault end/d' /etc/environment"
+                f" && rm -f {_PROXY_DROP_IN}"
                 " && systemctl daemon-reload && systemctl try-restart docker"
             ),
         ),
@@ -139,8 +145,8 @@ class Switch:
 def known(client: docker.DockerClient, lab: Lab) -> dict[str, str]:
     """Return every fault with its meaning, the simulator's too where a running host has one."""
     found = {**OF_CONTAINER, **{fault.name: fault.meaning for fault in INSIDE.values()}}
-    running = (c for c in hosts.find(client, lab).values() if c.status == "running")
-    return found | simulated(next((ask(c, [SIMULATOR, "list"]) for c in running), ""))
+    able = (c for c in hosts.find(client, lab).values() if c.status == "running" and _has_npus(c))
+    return found | simulated(next((ask(c, [SIMULATOR, "list"]) for c in able), ""))
 
 
 def simulated(listing: str) -> dict[str, str]:
@@ -158,8 +164,14 @@ def active(container: Container, network: str) -> list[str]:
         found.append(CUT)
     if container.status == "running":
         found += ask(container, ["sh", "-c", f"ls {MARKS} 2>/dev/null"]).splitlines()
-        found += _simulated_active(ask(container, ["sh", "-c", f"{SIMULATOR} active 2>/dev/null"]))
+    if container.status == "running" and _has_npus(container):
+        found += _simulated_active(ask(container, [SIMULATOR, "active"]))
     return found
+
+
+def _has_npus(container: Container) -> bool:
+    """Tell whether a host has simulated NPUs, so that there is a simulator to ask."""
+    return container.labels.get(LABEL_NPUS, "0") != "0"
 
 
 def _simulated_active(document: str) -> list[str]:
@@ -178,6 +190,7 @@ def on(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> N
         return
     _must_run(container, switch.node)
     if switch.name not in INSIDE:
+        _must_have_npus(container, switch)
         options = _options(switch, ("device", "peer"))
         _run(container, switch, [SIMULATOR, "on", switch.name, *options])
         return
@@ -188,7 +201,7 @@ def on(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> N
     undo = shlex.quote(fault.off.format(**words))
     script = (
         f"test -e {mark} || {{ {fault.on.format(**words)}"
-        f" && mkdir -p {MARKS} && echo {undo} > {mark}; }}"
+        f" && mkdir -p {MARKS} && printf '%s\\n' {undo} > {mark}; }}"
     )
     _run(container, switch, ["sh", "-c", script])
 
@@ -202,6 +215,7 @@ def off(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> 
         return
     _must_run(container, switch.node)
     if switch.name not in INSIDE:
+        _must_have_npus(container, switch)
         options = _options(switch, ("device",))
         _run(container, switch, [SIMULATOR, "off", switch.name, *options])
         return
@@ -214,11 +228,12 @@ def off(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> 
 def all_off(client: docker.DockerClient, lab: Lab, state: State, node: str) -> None:
     """Switch all faults of a host off and make it run. Raises DriverError."""
     _container(client, lab, node)
-    _mend(client, lab, state, node, list(OF_CONTAINER))
+    _mend(client, lab, state, node, OF_CONTAINER)
     container = _container(client, lab, node)
     switch = Switch(node, "--all")
     _run(container, switch, ["sh", "-c", _undo(f"{MARKS}/*")])
-    _run(container, switch, ["sh", "-c", f"! test -x {SIMULATOR} || {SIMULATOR} off --all"])
+    if _has_npus(container):
+        _run(container, switch, [SIMULATOR, "off", "--all"])
 
 
 def _undo(marks: str) -> str:
@@ -272,11 +287,12 @@ def _break(client: docker.DockerClient, lab: Lab, container: Container, name: st
 
 
 def _mend(
-    client: docker.DockerClient, lab: Lab, state: State, node: str, which: Iterable[str]
+    client: docker.DockerClient, lab: Lab, state: State, node: str, which: Collection[str]
 ) -> None:
     """Switch off these faults of a container, as far as they are on."""
     container = _container(client, lab, node)
-    for name in set(active(container, lab.network)) & set(which):
+    broken = active(container, lab.network)
+    for name in (name for name in OF_CONTAINER if name in which and name in broken):
         if name == PAUSE:
             container.unpause()
         elif name == DEAD:
@@ -310,6 +326,12 @@ def _must_run(container: Container, node: str) -> None:
         fix = f"`lab fault off {node} --all` first"
         line = f"{node}: host: it is {container.status}, nothing can be changed inside. Fix: {fix}"
         raise DriverError([line], FAILED)
+
+
+def _must_have_npus(container: Container, switch: Switch) -> None:
+    """Raise DriverError if a fault of NPUs is meant for a host without."""
+    if not _has_npus(container):
+        raise _usage(switch, "this host has no NPUs", "make the host anew, with `--npus`")
 
 
 def _run(container: Container, switch: Switch, words: list[str]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pdinfra.driver.look import INVALID, DriverError
-from pdinfra.lab import inventory, names, registry
+from pdinfra.lab import inventory, registry
 from pdinfra.lab import state as memory
 from pdinfra.lab.images import Say
 from pdinfra.lab.names import Lab
@@ -17,12 +17,11 @@ HOSTS = "hosts.yml"
 VARIABLES = "group_vars/all.yml"
 
 
-def write(lab: Lab, state: State, nodes: Sequence[str], say: Say) -> None:
+def write(lab: Lab, state: State, addresses: Mapping[str, str], say: Say) -> None:
     """Add the lab's hosts to hosts.yml; write group_vars/all.yml if there is none.
 
     Raises DriverError if hosts.yml is no inventory.
     """
-    addresses = {node: str(names.address(state.subnet, node)) for node in nodes}
     path = lab.inventory / HOSTS
     before = path.read_text() if path.is_file() else None
     try:

@@ -60,11 +60,17 @@ def certificates(folder: Path) -> None:
     _private(folder / "tls.key", plain)
 
 
-def known_hosts(keys: Mapping[tuple[str, str], str]) -> str:
-    """Return known_hosts. keys: each host's public key by (name, address)."""
-    return "".join(
-        f"{name},{address} {' '.join(key.split()[:2])}\n" for (name, address), key in keys.items()
-    )
+def known_hosts(before: str, addresses: Mapping[str, str], keys: Mapping[str, str]) -> str:
+    """Return known_hosts with one line for each host.
+
+    before: the file as it is; addresses: of all hosts; keys: the public keys that hosts show now.
+    A host that cannot show its key keeps its line.
+    """
+    known = {line.partition(",")[0]: line for line in before.splitlines()}
+    known |= {
+        name: f"{name},{addresses[name]} {' '.join(key.split()[:2])}" for name, key in keys.items()
+    }
+    return "".join(f"{known[name]}\n" for name in addresses if name in known)
 
 
 def _name(common: str) -> x509.Name:

@@ -53,8 +53,7 @@ def push_prefix(state: State) -> str:
 def _create(client: docker.DockerClient, lab: Lab, state: State) -> Container:
     """Make the container, with the lab's certificate in it."""
     api = client.api
-    if not client.volumes.list(filters={"name": f"^{BLOBS}$"}):
-        client.volumes.create(BLOBS, labels={LABEL: ""})
+    client.volumes.create(BLOBS, labels={LABEL: ""})
     made = api.create_container(
         REGISTRY.reference,
         name=lab.registry,

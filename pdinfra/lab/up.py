@@ -46,9 +46,10 @@ def up(client: docker.DockerClient, lab: Lab, count: int, npus: Npus, say: Say) 
         with ThreadPoolExecutor(max_workers=names.MAX_HOSTS) as pool:
             list(pool.map(bring, wanted))
     with _timed("known_hosts and inventory", say):
-        alive = {node: each for node, each in hosts.find(client, lab).items() if _runs(each)}
-        _know(lab, state, alive)
-        files.write(lab, state, list(alive), say)
+        found = hosts.find(client, lab)
+        addresses = {node: str(names.address(state.subnet, node)) for node in found}
+        _know(lab, addresses, found)
+        files.write(lab, state, addresses, say)
     return memory.load(lab) or state
 
 
@@ -75,27 +76,22 @@ def _explain(before: Mapping[str, Container], wanted: list[str], npus: Npus, say
     more = [node for node in before if node not in wanted]
     if more:
         say(f"{', '.join(more)} stay: `lab up` removes no host")
-    for node in (node for node in wanted if node in before):
-        container = before[node]
-        had = container.labels.get(LABEL_NPUS, "0")
+    there = [node for node in before if node in wanted]
+    older = [n for n in there if before[n].attrs["Config"]["Image"] != HOST.reference]
+    if older:
+        say(f"{', '.join(older)} run an older image: `lab down` and `lab up` for the new one")
+    for node in there:
+        had = before[node].labels.get(LABEL_NPUS, "0")
         if had != str(npus.count):
             say(f"{node} keeps its {had} NPUs: they are chosen when a host is made")
-        if container.attrs["Config"]["Image"] != HOST.reference:
-            say(f"{node} runs an older image: `lab down` and `lab up` for the new one")
 
 
-def _runs(container: Container) -> bool:
-    """Tell whether a host can be asked."""
-    return bool(container.status == "running")
-
-
-def _know(lab: Lab, state: State, alive: Mapping[str, Container]) -> None:
+def _know(lab: Lab, addresses: Mapping[str, str], found: Mapping[str, Container]) -> None:
     """Write known_hosts with the keys that the running hosts themselves show."""
-    found = {
-        (node, str(names.address(state.subnet, node))): hosts.public_key(container, node)
-        for node, container in alive.items()
-    }
-    (lab.home / "known_hosts").write_text(keys.known_hosts(found))
+    path = lab.home / "known_hosts"
+    shown = {n: hosts.public_key(each, n) for n, each in found.items() if each.status == "running"}
+    before = path.read_text() if path.is_file() else ""
+    path.write_text(keys.known_hosts(before, addresses, shown))
 
 
 @contextmanager
