@@ -24,6 +24,7 @@ from pdinfra.assets import ROOT
 from pdinfra.cli.app import app
 from pdinfra.doctor import catalogue
 from pdinfra.driver.status import MemberStatus, ServiceStatus
+from pdinfra.lab.status import HostStatus, LabStatus, RegistryStatus
 from pdinfra.model.changes import ACTIONS, Change
 from pdinfra.model.checks import Check
 from pdinfra.model.inventory import SERVICE_WIDE, InstanceEntry, InstanceSettings
@@ -38,6 +39,10 @@ PATTERNS = {
     r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$": "name (a-z, 0-9 and -, at most 40)",
     r"^/\S*$": "absolute path",
     r"^sha256:[0-9a-f]{64}$": "`sha256:` and 64 hex digits",
+    r"^[0-9a-f]{64}$": "64 hex digits",
+    r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$": "`organisation/name`",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$": "commit or tag",
+    r"^https?://[^\s/@]+(/[^\s@]*)?$": "http(s) URL without credentials",
 }
 TYPES = {
     "string": "text",
@@ -152,6 +157,8 @@ MEMBERS: dict[str, Iterable[str]] = {
     "changes": Change.model_fields,
     "summary": ACTIONS,
     "instances": MemberStatus.model_fields,
+    "registry": RegistryStatus.model_fields,
+    "hosts": HostStatus.model_fields,
     "pairs": PairProof.model_fields,
     "completion": Completion.model_fields,
     "checks": [name for name in Check.model_fields if name != "invalid"],
@@ -165,6 +172,11 @@ DOCUMENTS: dict[str, Iterable[str]] = {
     "`verify`": Proof.model_fields,
     "`doctor`": ("ok", "checks"),
     "`down`": ("ok", "changes", "summary"),
+    "`lab up`": ("ok", *LabStatus.model_fields, "seconds"),
+    "`lab fault on`, `lab fault off`": ("ok", *LabStatus.model_fields),
+    "`lab status`": LabStatus.model_fields,
+    "`lab down`": ("ok", "name", "removed"),
+    "`lab fault list`": ("faults",),
     "any, when it refuses": ("ok", "errors"),
 }
 
@@ -375,12 +387,21 @@ def commands_page() -> str:
         raise TypeError("the command line is not a group of verbs")
     documents = [(verb, _fields(names)) for verb, names in DOCUMENTS.items()]
     parts = [BY + "\n" + COMMANDS_HEAD.rstrip(), _table(("verb", "document"), documents)]
-    for name, command in group.commands.items():
+    for name, command in _verbs(group, ""):
         rows = [_parameter_row(parameter) for parameter in command.params]
         usage = " ".join([PROGRAM, name, *_arguments(command.params), "[OPTIONS]"])
         parts += [f"## `{name}`", str(command.help), f"    {usage}"]
         parts += [_table(("option", "default", "meaning"), rows)] if rows else []
     return "\n\n".join(parts) + "\n"
+
+
+def _verbs(group: Any, before: str) -> Iterator[tuple[str, Any]]:
+    """Yield every verb with its words, those of a group of verbs after the group's name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _fields(names: Iterable[str]) -> str:
@@ -393,21 +414,26 @@ def _fields(names: Iterable[str]) -> str:
 
 def _arguments(parameters: Iterable[Any]) -> list[str]:
     """Return the words that stand without an option's name."""
-    return [str(p.name).upper() for p in parameters if p.param_type_name == "argument"]
+    return [_word(p) for p in parameters if p.param_type_name == "argument"]
+
+
+def _word(argument: Any) -> str:
+    """Return the word that stands for an argument."""
+    return str(argument.metavar or argument.name.upper())
 
 
 def _parameter_row(parameter: Any) -> tuple[str, ...]:
     """Return one option or argument."""
     meaning = _plain(parameter.help or "")
     if parameter.param_type_name == "argument":
-        return f"`{parameter.name.upper()}`", "required" if parameter.required else DASH, meaning
+        return f"`{_word(parameter)}`", "required" if parameter.required else DASH, meaning
     flag = parameter.is_flag
     value = "" if flag else f" {parameter.metavar or str(parameter.name).upper()}"
     names = ", ".join(f"`{name}{value}`" for name in parameter.opts)
     default = parameter.default
     if isinstance(default, Path):
         default = default.relative_to(ROOT)
-    return names, DASH if flag or default is None else f"`{default}`", meaning
+    return names, DASH if flag or default in (None, "") else f"`{default}`", meaning
 
 
 # Checks

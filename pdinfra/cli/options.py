@@ -60,6 +60,14 @@ def reported(as_json: bool) -> Iterator[None]:
         raise typer.Exit(error.code) from None
 
 
+def require(inventory: Path) -> Path:
+    """Return the inventory. Raises DriverError where there is none."""
+    if not inventory.exists():
+        fix = "name a folder or file with -i; inventories/ has examples"
+        raise DriverError([f"{inventory}: no such inventory. Fix: {fix}"], INVALID)
+    return inventory
+
+
 def run(
     playbook: str,
     inventory: Path,
@@ -67,9 +75,7 @@ def run(
     also: Callable[[Event], None] = lambda event: None,
 ) -> Run:
     """Run a playbook with progress on stderr. Raises DriverError where there is no inventory."""
-    if not inventory.exists():
-        fix = "name a folder or file with -i; inventories/ has examples"
-        raise DriverError([f"{inventory}: no such inventory. Fix: {fix}"], INVALID)
+    require(inventory)
     with Progress(err) as progress:
 
         def listen(event: Event) -> None:

@@ -14,6 +14,7 @@ from pdinfra.driver.status import MemberStatus, ServiceStatus
 from pdinfra.lab.status import LabStatus
 from pdinfra.model.changes import ACTIONS, Change, summary
 from pdinfra.model.checks import Check
+from pdinfra.model.hosttests import HostTest
 from pdinfra.model.proof import Proof
 
 SIGNS = {
@@ -22,6 +23,7 @@ SIGNS = {
     "keep": ("=", "dim"),
     "remove": ("-", "red"),
 }
+OUTCOMES = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
 
 
@@ -70,6 +72,19 @@ def show_checks(console: Console, checks: Sequence[Check]) -> None:
     count = Counter(check.status for check in checks)
     line = f"{len(checks)} checks: {count['ok']} ok, {count['warn']} warn, {count['fail']} fail"
     console.print(Text(line, style="bold"))
+
+
+def show_host_tests(console: Console, tests: Sequence[HostTest]) -> None:
+    """Print every test of the hosts, the counts below."""
+    table = _table("", "host", "what", "found", "expected")
+    for test in tests:
+        mark, style = OUTCOMES[test.outcome]
+        cells = (test.host, test.test, test.found, test.expected)
+        table.add_row(Text(mark, style), *map(Text, cells))
+    console.print(table)
+    counts: Counter[str] = Counter(test.outcome for test in tests)
+    line = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    console.print(Text(f"Tests of the hosts: {line}.", style="bold"))
 
 
 def show_proof(console: Console, proof: Proof, url: str) -> None:

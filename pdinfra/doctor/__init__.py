@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pdinfra.doctor import ascend, fleet, host, network, npu_ping, reach, reachable
+from pdinfra.doctor import ascend, fleet, host, network, npu_ping, nvidia, reach, reachable
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -23,6 +23,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
             checks += network.network_checks(plan, planned, facts[planned.name])
     checks += fleet.fleet_checks(plan, facts, clock)
     checks += ascend.checks(plan, facts)
+    checks += nvidia.checks(plan, facts)
     return checks
 
 
@@ -36,6 +37,7 @@ def catalogue() -> tuple[Rule, ...]:
         *reach.RULES,
         *ascend.RULES,
         *npu_ping.RULES,
+        *nvidia.RULES,
     )
 
 

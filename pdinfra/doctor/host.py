@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
-from pdinfra.model.facts import ContainerFact, HostFacts, ModelFact, PortFact
+from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
 from pdinfra.model.plan import HostPlan, Model
 
 GIB = 1024**3
@@ -118,7 +118,7 @@ def host_checks(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
     yield _port_range(plan, facts)
     yield from _images(plan, facts)
     for model in plan.models:
-        yield from _model(plan, model, facts.model(model.path))
+        yield from _model(plan, model, facts)
     yield from _containers(plan, facts)
 
 
@@ -247,13 +247,14 @@ def _images(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
             yield IMAGE.ok(plan.name, f"not there yet: `up` {image.source}s it", expected=image.ref)
 
 
-def _model(plan: HostPlan, model: Model, fact: ModelFact | None) -> Iterator[Check]:
+def _model(plan: HostPlan, model: Model, facts: HostFacts) -> Iterator[Check]:
     """The model is there, complete, and can be split as planned."""
+    fact = facts.model(model.path)
     if fact is None:
         return
     expected = f"{MODEL.expected} in {model.path}"
-    if model.source == "tiny" and (fact.error or fact.missing):
-        yield MODEL.ok(plan.name, "not there yet: `up` copies the tiny model", expected=expected)
+    if gap := facts.model_gap(model):
+        yield MODEL.ok(plan.name, f"{gap}: `up` will {model.delivery}", expected=expected)
         return
     if fact.error:
         fix = f"put the model there (on {plan.name}), or correct pd_model_path"

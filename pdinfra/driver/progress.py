@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from pdinfra.driver.run import Event
 from pdinfra.planning.waiting import waiting
 from pdinfra.reading.host import container_facts
+from pdinfra.reading.registry import transfers
 
 QUIET_SECONDS = 2.0
 """A task shorter than this is nobody's business."""
 REPEAT_SECONDS = 15.0
 """Without a terminal: how often a long task says that it is still there."""
+
+HOSTS_SHOWN = 8
+"""More hosts at once than this do not fit on a screen."""
 
 
 class Progress:
@@ -27,7 +33,8 @@ class Progress:
         """Write to ``console`` (stderr)."""
         self._console = console
         self._task = "Starting"
-        self._detail = ""
+        # Replaced, never changed: the thread that shows it may be reading.
+        self._details: Mapping[str, str] = {}
         self._since = time.monotonic()
         self._said = 0.0
         self._stop = threading.Event()
@@ -60,29 +67,37 @@ class Progress:
         data = event.get("event_data") or {}
         if event["event"] == "playbook_on_task_start":
             self._finish()
-            self._task, self._detail = str(data.get("task", "")), ""
+            self._task, self._details = str(data.get("task", "")), {}
             self._since = time.monotonic()
             self._said = 0.0
-        if event["event"] == "runner_retry" and "raw" in (data.get("res") or {}):
-            found = container_facts(data["res"]["raw"])
-            told = waiting([container.id for container in found], found)
-            self._detail = "; ".join(told.waiting)
+        if event["event"] == "runner_retry":
+            told = _detail(data["host"], data.get("res") or {})
+            self._details = {**self._details, data["host"]: told}
+        if event["event"] in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable"):
+            self._details = {h: d for h, d in self._details.items() if h != data.get("host")}
+
+    def tell(self) -> None:
+        """Show how things stand, if it is time to."""
+        seconds = time.monotonic() - self._since
+        line = f"{self._task} ({seconds:.0f} s)"
+        details = _shown(self._details)
+        if self._status is not None:
+            self._status.update(Text("\n  ".join([line, *details])))
+            return
+        if seconds < QUIET_SECONDS:
+            return
+        if not self._said:
+            line = self._task
+        elif seconds - self._said < REPEAT_SECONDS:
+            return
+        self._said = seconds
+        told = f"{line}: {'; '.join(details)}" if details else line
+        self._console.print(f"… {told}", markup=False, highlight=False, soft_wrap=True)
 
     def _tick(self) -> None:
         """Refresh until stopped."""
         while not self._stop.wait(0.25):
-            seconds = time.monotonic() - self._since
-            line = f"{self._task} ({seconds:.0f} s)"
-            if self._detail:
-                line += f": {self._detail}"
-            if self._status is not None:
-                self._status.update(line)
-            elif seconds >= QUIET_SECONDS and seconds - self._said >= REPEAT_SECONDS:
-                self._said = seconds
-                self._console.print(f"… {line}", markup=False, highlight=False)
-            elif seconds >= QUIET_SECONDS and not self._said:
-                self._said = seconds
-                self._console.print(f"… {self._task}", markup=False, highlight=False)
+            self.tell()
 
     def _finish(self) -> None:
         """Say how long a task took, if it was long."""
@@ -90,3 +105,25 @@ class Progress:
         if seconds >= QUIET_SECONDS:
             text = f"✓ {self._task}: {seconds:.0f} s"
             self._console.print(text, markup=False, highlight=False, style="dim")
+
+
+def _detail(host: str, result: Mapping[str, Any]) -> str:
+    """Return what a task that is tried again tells of its host: what is still to come."""
+    if "progress" in result:
+        return f"{host}: {result['progress']}"
+    raw = result.get("raw") or {}
+    if "docker" in raw:
+        found = container_facts(raw)
+        return "; ".join(waiting([container.id for container in found], found).waiting)
+    if "action" not in raw:
+        return ""
+    line = transfers(raw).line
+    # Only the controller pushes, whichever host the task is counted for.
+    return f"{'controller' if raw['action'] == 'push' else host}: {line}" if line else ""
+
+
+def _shown(details: Mapping[str, str]) -> list[str]:
+    """Return what there is to tell, of a large fleet only the first hosts."""
+    told = [detail for _, detail in sorted(details.items()) if detail]
+    rest = len(told) - HOSTS_SHOWN
+    return [*told[:HOSTS_SHOWN], f"and {rest} more"] if rest > 0 else told

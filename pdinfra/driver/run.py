@@ -80,7 +80,7 @@ def run_playbook(
             playbook=playbook,
             inventory=str(inventory.resolve()),
             limit=limit,
-            envvars=_environment(),
+            envvars=environment(),
             event_handler=on_event,
             quiet=True,
         )
@@ -88,7 +88,7 @@ def run_playbook(
     return run
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return what Ansible needs to find this repository and the tools beside this Python."""
     tools = str(Path(sys.executable).parent)
     return {

@@ -17,7 +17,7 @@ from docker.models.containers import Container
 from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.lab import hosts, names
 from pdinfra.lab.engine import ask, execute
-from pdinfra.lab.names import Lab
+from pdinfra.lab.names import LABEL_NPUS, Lab
 from pdinfra.lab.state import State
 
 SIMULATOR = "/opt/pdinfra-sim/fault"
@@ -145,8 +145,8 @@ class Switch:
 def known(client: docker.DockerClient, lab: Lab) -> dict[str, str]:
     """Return every fault with its meaning, the simulator's too where a running host has one."""
     found = {**OF_CONTAINER, **{fault.name: fault.meaning for fault in INSIDE.values()}}
-    running = (c for c in hosts.find(client, lab).values() if c.status == "running")
-    return found | simulated(next((_simulator(c, "list") for c in running), ""))
+    able = (c for c in hosts.find(client, lab).values() if c.status == "running" and _has_npus(c))
+    return found | simulated(next((ask(c, [SIMULATOR, "list"]) for c in able), ""))
 
 
 def simulated(listing: str) -> dict[str, str]:
@@ -164,13 +164,14 @@ def active(container: Container, network: str) -> list[str]:
         found.append(CUT)
     if container.status == "running":
         found += ask(container, ["sh", "-c", f"ls {MARKS} 2>/dev/null"]).splitlines()
-        found += _simulated_active(_simulator(container, "active"))
+    if container.status == "running" and _has_npus(container):
+        found += _simulated_active(ask(container, [SIMULATOR, "active"]))
     return found
 
 
-def _simulator(container: Container, verb: str) -> str:
-    """Return what the simulator says, or nothing where the host has none."""
-    return ask(container, ["sh", "-c", f"! test -x {SIMULATOR} || {SIMULATOR} {verb} 2>/dev/null"])
+def _has_npus(container: Container) -> bool:
+    """Tell whether a host has simulated NPUs, so that there is a simulator to ask."""
+    return container.labels.get(LABEL_NPUS, "0") != "0"
 
 
 def _simulated_active(document: str) -> list[str]:
@@ -189,6 +190,7 @@ def on(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> N
         return
     _must_run(container, switch.node)
     if switch.name not in INSIDE:
+        _must_have_npus(container, switch)
         options = _options(switch, ("device", "peer"))
         _run(container, switch, [SIMULATOR, "on", switch.name, *options])
         return
@@ -213,6 +215,7 @@ def off(client: docker.DockerClient, lab: Lab, state: State, switch: Switch) -> 
         return
     _must_run(container, switch.node)
     if switch.name not in INSIDE:
+        _must_have_npus(container, switch)
         options = _options(switch, ("device",))
         _run(container, switch, [SIMULATOR, "off", switch.name, *options])
         return
@@ -229,7 +232,8 @@ def all_off(client: docker.DockerClient, lab: Lab, state: State, node: str) -> N
     container = _container(client, lab, node)
     switch = Switch(node, "--all")
     _run(container, switch, ["sh", "-c", _undo(f"{MARKS}/*")])
-    _run(container, switch, ["sh", "-c", f"! test -x {SIMULATOR} || {SIMULATOR} off --all"])
+    if _has_npus(container):
+        _run(container, switch, [SIMULATOR, "off", "--all"])
 
 
 def _undo(marks: str) -> str:
@@ -322,6 +326,12 @@ def _must_run(container: Container, node: str) -> None:
         fix = f"`lab fault off {node} --all` first"
         line = f"{node}: host: it is {container.status}, nothing can be changed inside. Fix: {fix}"
         raise DriverError([line], FAILED)
+
+
+def _must_have_npus(container: Container, switch: Switch) -> None:
+    """Raise DriverError if a fault of NPUs is meant for a host without."""
+    if not _has_npus(container):
+        raise _usage(switch, "this host has no NPUs", "make the host anew, with `--npus`")
 
 
 def _run(container: Container, switch: Switch, words: list[str]) -> None:

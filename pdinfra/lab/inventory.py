@@ -34,8 +34,8 @@ pd_service: pd
 
 # Built images are made once on this machine, pushed to the lab's registry on its loopback, and
 # pulled by the hosts, for which the registry's name is {registry}.
-# pd_image_push: {push}/pdinfra
-# pd_image_registry: {registry}/pdinfra
+pd_image_push: {push}/pdinfra
+pd_image_registry: {registry}/pdinfra
 """
 
 

@@ -11,6 +11,9 @@ from pdinfra.model.fact import Fact
 DriverState = Literal["ready", "absent", "unloaded", "held", "failed"]
 Generation = Literal["a2", "a3"]
 
+HCCL_PORTS = range(60000, 60032)
+"""Ports that HCCL opens on the host by itself (HCCL docs: keep them for it)."""
+
 
 class NpuProcess(Fact):
     """A process on a device. ``memory`` in MB (0: not told); ``container`` is Docker's full id.
@@ -82,7 +85,6 @@ class AscendFacts(Fact):
 
     ``compatibility`` and ``error_codes`` go by card, ``networks`` and ``openers`` by device; only
     the devices of the plan were asked for the latter two. ``openers`` have the device's node open.
-    Port ranges are inclusive.
     """
 
     state: DriverState
@@ -102,8 +104,6 @@ class AscendFacts(Fact):
     mounts: dict[str, Literal["file", "directory", "absent"]] = Field(default_factory=dict)
     openers: dict[int, tuple[NpuProcess, ...]] = Field(default_factory=dict)
     claims: tuple[DeviceClaim, ...] = ()
-    reserved_ports: tuple[tuple[int, int], ...] = ()
-    ephemeral_ports: tuple[int, int] = (32768, 60999)
 
     def npu(self, device: int) -> Npu | None:
         """Return one device by its physical id."""

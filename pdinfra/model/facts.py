@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pdinfra.model.ascend import AscendFacts
 from pdinfra.model.fact import Fact
-from pdinfra.model.plan import ContainerSpec, Image, Member
+from pdinfra.model.plan import ContainerSpec, Image, Member, Model
 
 
 class ContainerFact(Fact):
@@ -30,6 +30,19 @@ class ContainerFact(Fact):
     last_log: tuple[str, ...] = ()
 
 
+class ManifestFact(Fact):
+    """What a finished delivery wrote beside the weights.
+
+    ``digest`` (16 hex digits) is over the names and checksums of all files: equal digests are equal
+    models. ``wrong`` names the files that are no longer there or have another size.
+    """
+
+    repo: str
+    revision: str
+    digest: str
+    wrong: tuple[str, ...] = ()
+
+
 class ModelFact(Fact):
     """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable.
 
@@ -43,6 +56,7 @@ class ModelFact(Fact):
     kv_heads: int = 0
     weight_bytes: int = 0
     files: dict[str, int] = Field({})
+    manifest: ManifestFact | None = None
 
     def splits_over(self, ranks: int) -> bool:
         """Tell whether the heads can be split (vLLM copies KV heads if there are more ranks)."""
@@ -72,6 +86,34 @@ class DockerFact(Fact):
     version: str = ""
     root: str = ""
     at_boot: bool = False
+    runtimes: tuple[str, ...] = ()
+
+
+class GpuFact(Fact):
+    """One NVIDIA GPU as nvidia-smi lists it. Memory in bytes; ``driver`` is the host's version."""
+
+    index: int
+    name: str
+    driver: str
+    memory_total: int
+    memory_used: int
+    uuid: str
+
+
+class NvidiaFact(Fact):
+    """What an NVIDIA host has. ``error`` says why nvidia-smi listed nothing.
+
+    ``toolkit`` tells whether NVIDIA's container toolkit is installed; whether Docker knows its
+    runtime is the engine's fact (``DockerFact.runtimes``).
+    """
+
+    error: str | None = None
+    gpus: tuple[GpuFact, ...] = ()
+    toolkit: bool = False
+
+    def gpu(self, index: int) -> GpuFact | None:
+        """Return the GPU with this index, if there is one."""
+        return next((gpu for gpu in self.gpus if gpu.index == index), None)
 
 
 class ProxyFact(Fact):
@@ -134,6 +176,7 @@ class HostFacts(Fact):
     members: tuple[Member, ...] | None = Field(
         None, description="Who gets requests from the router; None if no router answers here."
     )
+    nvidia: NvidiaFact | None = None
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""
@@ -141,14 +184,12 @@ class HostFacts(Fact):
 
     def has_image(self, image: Image) -> bool:
         """Tell whether the host has an image by its name and, if one is asked for, its digest."""
-        name = _local_name(image.ref)
-        if name not in self.images:
-            return False
-        if image.digest is None:
-            return True
-        repository, _, tag = name.rpartition(":")
-        pinned = f"{repository if '/' not in tag else name}@{image.digest}"
-        return self.images.get(pinned) == self.images[name]
+        found = self.images.get(_local_name(image.ref))
+        if found is None or image.digest is None:
+            return found is not None
+        # A digest is of the content: a mirror's name in front of it says the same.
+        pins = (name for name, owner in self.images.items() if owner == found)
+        return any(name.endswith(f"@{image.digest}") for name in pins)
 
     def image_id(self, ref: str) -> str | None:
         """Return the id of an image by its name, if it is there."""
@@ -157,6 +198,24 @@ class HostFacts(Fact):
     def model(self, path: str) -> ModelFact | None:
         """Return what was seen of one model directory."""
         return next((m for m in self.models if m.path == path), None)
+
+    def model_gap(self, model: Model) -> str | None:
+        """Return why a model that `up` brings is not there as planned; None if it is."""
+        fact = self.model(model.path)
+        if model.source == "directory":
+            return None
+        if fact is None or fact.error:
+            return "not on the host"
+        if model.source == "tiny":
+            return "not on the host" if fact.missing else None
+        manifest = fact.manifest
+        if manifest is None:
+            return "not known to be whole (no manifest)"
+        if (manifest.repo, manifest.revision) != (model.repo, model.revision):
+            return f"another model is there ({manifest.repo} at {manifest.revision[:12] or '?'})"
+        if manifest.wrong:
+            return f"damaged ({', '.join(manifest.wrong)})"
+        return None
 
 
 def _local_name(ref: str) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 Role = Literal["prefill", "decode", "mixed"]
 Stack = Literal["native", "yuanrong", "ascendcloud", "ray"]
 Accelerator = Literal["cpu", "nvidia", "ascend"]
 ImageSource = Literal["build", "pull", "load"]
+ModelSource = Literal["directory", "huggingface", "modelscope"]
 
 ROLES: tuple[Role, ...] = ("prefill", "decode", "mixed")
 MOST_GIB = 65536
@@ -26,7 +27,16 @@ GROUPS: tuple[str, ...] = (*ROLES, "router")
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+RegistryPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*$")]
+"""A registry's host, with a folder where wanted: ``quay.io/pdinfra``, ``127.0.0.1:5443``."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Repository = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+]
+Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
+Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$")]
+"""Without credentials: it is part of the plan."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -165,14 +175,74 @@ class HostSettings(InstanceSettings):
 
     model_path: AbsolutePath | None = Field(
         None,
-        description="The model's directory on the host. Default: pdinfra's own tiny model.",
+        description=(
+            "The model's directory on the host; with a hub, the folder in which each revision gets "
+            "a directory of its own. Default: pdinfra's own tiny model; with a hub, "
+            "/var/lib/pdinfra/models/<model_repo>."
+        ),
     )
     model_name: str | None = Field(
         None,
         min_length=1,
         description=(
-            "Name that clients use in requests. Default: last part of model_path. The same on all"
-            " hosts."
+            "Name that clients use in requests. Default: last part of model_path or of "
+            "model_repo. The same on all hosts."
+        ),
+    )
+    model_source: ModelSource | None = Field(
+        None,
+        description=(
+            "directory (you put model_path on the host), or the hub that the host downloads "
+            "model_repo from: huggingface or modelscope. Default: directory if model_path is set."
+        ),
+    )
+    model_repo: Repository | None = Field(
+        None,
+        description="The model on the hub, such as Qwen/Qwen2.5-7B-Instruct.",
+    )
+    model_revision: Revision | None = Field(
+        None,
+        description=(
+            "What is downloaded, pinned: the commit (40 hex digits) on Hugging Face, a commit or "
+            "a tag on ModelScope. No default."
+        ),
+    )
+    model_endpoint: Endpoint | None = Field(
+        None,
+        description=(
+            "The hub's address, or its mirror's. Default: https://huggingface.co, "
+            "https://www.modelscope.cn."
+        ),
+    )
+    model_files: list[Annotated[str, StringConstraints(min_length=1)]] | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Patterns of the files to download. Default: everything but formats that vLLM does "
+            "not read when there are safetensors."
+        ),
+    )
+    model_sha256: dict[str, Sha256] = Field(
+        default_factory=dict,
+        description="File to sha256 that it must have, besides what the hub itself says.",
+    )
+    model_from: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Inventory host that gets the model by model_source, once; this host copies it from "
+            "there. Default: every host gets its own."
+        ),
+    )
+    model_port: Port = Field(
+        8990,
+        description="Port of the host that model_from names, open while others copy from it.",
+    )
+    hub_token: SecretStr | None = Field(
+        None,
+        description=(
+            "Token for the hub; keep it in Ansible Vault. Default: the environment variable "
+            "PD_HUB_TOKEN of the machine that runs pdinfra. It is never in the plan."
         ),
     )
 
@@ -218,13 +288,42 @@ class HostSettings(InstanceSettings):
         min_length=1,
         description="Root filesystem of built images: mmdebstrap, or a Debian 12 image's name.",
     )
+    image_registry: RegistryPath | None = Field(
+        None,
+        description=(
+            "Registry, with a folder, that hosts pull pdinfra's own images from, such as "
+            "registry.example.com/pdinfra. The controller builds what is missing there and pushes "
+            "it, once for all hosts. Default: every host builds its own."
+        ),
+    )
+    image_push: RegistryPath | None = Field(
+        None,
+        description=(
+            "image_registry as the controller reaches it to push. Default: image_registry."
+        ),
+    )
+    image_mirror: RegistryPath | None = Field(
+        None,
+        description=(
+            "Prefix that named images are pulled through, such as m.daocloud.io; they keep their "
+            "own names. Default: none."
+        ),
+    )
     pip_args: list[str] = Field(
         default_factory=list,
-        description="More arguments for the host's pip when it collects wheels, such as an index.",
+        description="More arguments for pip where images are built, such as an index.",
     )
     registry_mirrors: list[str] = Field(
         default_factory=list,
         description="Docker Hub mirrors written to the engine's daemon.json.",
+    )
+
+    nvidia_runtime: bool = Field(
+        True,
+        description=(
+            "nvidia only: install NVIDIA's container toolkit and make it known to Docker. Turned "
+            "off, that is yours to do."
+        ),
     )
 
     address: str | None = Field(

@@ -92,7 +92,11 @@ class Container(Frozen):
 
 
 class Image(Frozen):
-    """An image that a host needs, and how it gets there."""
+    """An image that a machine needs, and how it gets there.
+
+    ``remote`` is its name in the registry: what is pulled (mirror and digest included), or what a
+    built image is pushed as.
+    """
 
     ref: str
     source: ImageSource
@@ -100,14 +104,47 @@ class Image(Frozen):
     archive: str | None = None
     definition: str | None = None
     base: str = "mmdebstrap"
+    remote: str | None = None
 
 
 class Model(Frozen):
-    """A model directory that a host needs. ``tiny`` is the one that pdinfra ships."""
+    """A model directory that a host needs, and how it gets there.
+
+    Sources: ``directory`` somebody put there, ``tiny`` is the one that pdinfra ships, the hubs, and
+    ``host``: from the inventory host ``origin``. ``repo`` and ``revision`` say which model it is;
+    what comes from a hub or a host leaves them in a manifest beside the weights.
+    """
 
     path: str
-    source: Literal["directory", "tiny"]
+    source: Literal["directory", "tiny", "huggingface", "modelscope", "host"]
     tensor_parallel_sizes: tuple[int, ...] = ()
+    repo: str = ""
+    revision: str = ""
+    endpoint: str = ""
+    files: tuple[str, ...] = ()
+    sha256: dict[str, str] = {}
+    origin: str = ""
+
+    @property
+    def delivery(self) -> str:
+        """How `up` gets it onto the host, as a command: ``download A/B at 1a2b3c4 from ...``."""
+        if self.source == "tiny":
+            return "copy the tiny model"
+        if self.source == "host":
+            return f"copy it from {self.origin}"
+        if self.source == "directory":
+            return "put it there"
+        return f"download {self.repo} at {self.revision[:12]} from {self.endpoint}"
+
+
+class Share(Frozen):
+    """The model that a host hands to others while they copy it: where it listens, what it gives."""
+
+    path: str
+    address: str
+    port: int
+    repo: str
+    revision: str
 
 
 class Instance(Frozen):
@@ -152,11 +189,26 @@ class Router(Frozen):
 
 
 class ListenPort(Frozen):
-    """A TCP port that a container of the plan opens on its host."""
+    """A TCP port that a container of the plan opens on its host, at this address."""
 
     port: int
+    address: str
     owner: str
     purpose: str
+
+
+class ManagedFile(Frozen):
+    """A file that a role of pdinfra writes on a host, owned by root.
+
+    ``tree`` is a directory with all that is below it: ``mode`` is that of its files. A file that is
+    not ``required`` is only written where the role has something to do.
+    """
+
+    path: str
+    mode: str = "0644"
+    tree: bool = False
+    directory_mode: str = "0755"
+    required: bool = True
 
 
 class Observe(Frozen):
@@ -167,7 +219,7 @@ class Observe(Frozen):
     ports: tuple[int, ...]
     accelerator: Accelerator = "cpu"
     devices: tuple[int, ...] = Field((), description="Physical ids that the host's instances own.")
-    mounts: tuple[str, ...] = Field((), description="Sources on the host besides the models.")
+    mounts: tuple[str, ...] = Field((), description="Sources of the engines besides the models.")
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
     router: str = Field("", description="URL to ask for the members, on the router's host.")
@@ -188,13 +240,22 @@ class HostPlan(Frozen):
     address: str
     accelerator: Accelerator
     images: tuple[Image, ...]
+    published: dict[str, Image] = Field(
+        {},
+        description="By name in `images`: what the controller builds and pushes if it is missing.",
+    )
     models: tuple[Model, ...]
+    share: Share | None = None
     containers: tuple[Container, ...]
     ports: tuple[ListenPort, ...]
+    files: tuple[ManagedFile, ...] = ()
     memory: int = Field(description="Bytes that the planned containers are expected to use.")
     spare: bool = Field(False, description="In no group: only to be emptied of the service.")
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
+    )
+    runtimes: tuple[Literal["nvidia"], ...] = Field(
+        (), description="Container runtimes that pdinfra makes known to Docker."
     )
     registry_mirrors: tuple[str, ...] = ()
     pip_args: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.addresses import is_ip, is_loopback
+from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import HostPlan, Plan
@@ -139,9 +140,12 @@ def _mended(line: str, host: HostPlan, hostname: str) -> str:
 
 
 def _ports_to_reserve(host: HostPlan, facts: HostFacts) -> list[int]:
-    """Return planned ports that an outgoing connection may take."""
+    """Return planned ports that an outgoing connection may take, and HCCL's on NPU hosts."""
     first, last = facts.network.ephemeral
-    inside = {port.port for port in host.ports if first <= port.port <= last}
+    wanted = {port.port for port in host.ports}
+    if host.accelerator == "ascend" and host.observe.devices:
+        wanted |= set(HCCL_PORTS)
+    inside = {port for port in wanted if first <= port <= last}
     return sorted(inside - facts.network.reserved)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
@@ -36,8 +36,9 @@ def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
 
 def unseen_changes(plan: HostPlan) -> list[Change]:
     """Return what a host that was not looked at is to have: everything, as to be created."""
-    wanted: list[tuple[Kind, str]] = [("image", image.ref) for image in plan.images]
-    wanted += [("model", model.path) for model in plan.models if model.source == "tiny"]
+    wanted: list[tuple[Kind, str]] = [("runtime", name) for name in plan.runtimes]
+    wanted += [("image", image.ref) for image in plan.images]
+    wanted += [("model", model.path) for model in plan.models if model.source != "directory"]
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
     return [
@@ -71,14 +72,32 @@ def _prerequisites(plan: HostPlan, facts: HostFacts) -> list[Change]:
     if facts.docker.state in ("absent", "stopped"):
         how = "install and start it" if facts.docker.state == "absent" else "start it"
         create("engine", "docker", f"no Docker engine answers: {how}")
+    if "nvidia" in plan.runtimes and (missing := _nvidia_missing(facts)):
+        create("runtime", "nvidia", f"{missing}: install and register it")
     for image in plan.images:
         if not facts.has_image(image):
-            create("image", image.ref, f"not on the host: {image.source} it")
+            create("image", image.ref, f"not on the host: {_how(image, plan.published)}")
     for model in plan.models:
-        fact = facts.model(model.path)
-        if model.source == "tiny" and (fact is None or fact.error or fact.missing):
-            create("model", model.path, "not on the host: copy the tiny model")
+        if gap := facts.model_gap(model):
+            create("model", model.path, f"{gap}: {model.delivery}")
     return changes
+
+
+def _nvidia_missing(facts: HostFacts) -> str:
+    """Return what keeps Docker from giving GPUs to containers; empty if nothing does."""
+    if facts.nvidia is None or not facts.nvidia.toolkit:
+        return "NVIDIA's container toolkit is not on the host"
+    if "nvidia" not in facts.docker.runtimes:
+        return "Docker does not know NVIDIA's runtime"
+    return ""
+
+
+def _how(image: Image, published: Mapping[str, Image]) -> str:
+    """Return how an image comes to a host."""
+    if image.ref in published:
+        return "pull it (the controller builds and pushes it if the registry lacks it)"
+    through = f" as {image.remote}" if image.remote not in (None, image.ref) else ""
+    return f"{image.source} it{through}"
 
 
 def _container_change(wanted: Container, image: Image | None, facts: HostFacts) -> Change:

@@ -12,7 +12,7 @@ from pdinfra.model.plan import Plan
 from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
 from pdinfra.planning.changes import host_changes, removals
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
-from pdinfra.planning.work import HostWork, host_work
+from pdinfra.planning.work import HostWork, host_work, with_shares
 
 Mode = Literal["converge", "look", "doctor", "down"]
 
@@ -53,4 +53,5 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
         )
         for host in hosts
     }
-    return Comparison([change for mine in by_host.values() for change in mine], work)
+    changes = [change for mine in by_host.values() for change in mine]
+    return Comparison(changes, with_shares(plan, work))

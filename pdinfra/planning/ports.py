@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.inventory import Accelerator
 from pdinfra.model.plan import Instance, ListenPort, Router
 from pdinfra.model.problems import Problem
@@ -14,33 +15,41 @@ ROUTER_INTERNAL_PORTS = 4
 ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
     (range(16666, 16667), "HCCL on the NPU"),
     (range(20000, 36000), "AscendDirect's random ports"),
-    (range(60000, 60032), "HCCL on the host"),
+    (HCCL_PORTS, "HCCL on the host"),
 )
 """vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
 
 
-def instance_ports(instance: Instance) -> list[ListenPort]:
+MODEL_COPIES = "model copies"
+"""Purpose of a port that is open only while other hosts copy the model."""
+
+
+def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
     """Return the ports that one instance opens."""
-    ports = [ListenPort(port=instance.port, owner=instance.id, purpose="API")]
+
+    def port(number: int, purpose: str) -> ListenPort:
+        return ListenPort(port=number, address=address, owner=instance.id, purpose=purpose)
+
+    ports = [port(instance.port, "API")]
     if instance.role != "mixed":
-        ports += [
-            ListenPort(port=instance.kv_port + rank, owner=instance.id, purpose="KV side channel")
-            for rank in range(instance.tensor_parallel_size)
-        ]
-    ports += [
-        ListenPort(port=instance.internal_port + n, owner=instance.id, purpose="internal")
-        for n in range(INTERNAL_PORTS)
-    ]
+        ranks = range(instance.tensor_parallel_size)
+        ports += [port(instance.kv_port + rank, "KV side channel") for rank in ranks]
+    ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports
 
 
-def router_ports(router: Router) -> list[ListenPort]:
+def router_ports(router: Router, address: str) -> list[ListenPort]:
     """Return the ports that the router opens."""
     return [
-        ListenPort(port=router.port, owner=router.id, purpose="API"),
-        ListenPort(port=router.metrics_port, owner=router.id, purpose="metrics"),
+        ListenPort(port=router.port, address=address, owner=router.id, purpose="API"),
+        ListenPort(port=router.metrics_port, address=address, owner=router.id, purpose="metrics"),
         *(
-            ListenPort(port=router.internal_port + n, owner=router.id, purpose="internal")
+            ListenPort(
+                port=router.internal_port + n,
+                address=address,
+                owner=router.id,
+                purpose="internal",
+            )
             for n in range(ROUTER_INTERNAL_PORTS)
         ),
     ]
@@ -111,6 +120,8 @@ def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
 
 def _variable(port: ListenPort) -> str:
     """Return the variable that sets a port."""
+    if port.purpose == MODEL_COPIES:
+        return "pd_model_port"
     if port.owner == "router":
         names = {"metrics": "metrics_port", "internal": "internal_port"}
         return f"pd_router_{names.get(port.purpose, 'port')}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.changes import Change, Kind
-from pdinfra.model.plan import Container, HostPlan, Image
+from pdinfra.model.plan import Container, HostPlan, Image, Model, Plan, Share
 from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
 from pdinfra.planning.members import NO_MEMBERS, MemberWork
@@ -24,29 +23,62 @@ class ContainerWork(BaseModel):
 
 
 class ModelWork(BaseModel):
-    """A model directory to provide."""
+    """A model directory to provide; the fields are those of the plan's Model."""
 
     model_config = ConfigDict(frozen=True)
 
     path: str
-    source: Literal["directory", "tiny"]
+    source: str
+    repo: str
+    revision: str
+    endpoint: str
+    files: tuple[str, ...]
+    sha256: dict[str, str]
+    origin: str
 
 
 class HostWork(BaseModel):
-    """What the roles do on one host. Empty lists mean that nothing is to be done."""
+    """What the roles do on one host. Empty lists mean that nothing is to be done.
+
+    ``published`` is for the controller: images that the host is going to pull and pdinfra makes.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     stages: tuple[Kind, ...]
     basics: BasicsWork
     images: tuple[Image, ...]
+    published: tuple[Image, ...]
     models: tuple[ModelWork, ...]
+    shares: tuple[Share, ...] = ()
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
     removed_instances: tuple[str, ...]
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
     members: MemberWork = NO_MEMBERS
+
+
+def with_shares(plan: Plan, work: Mapping[str, HostWork]) -> dict[str, HostWork]:
+    """Return all work, and that of the hosts which others copy the model from.
+
+    Those have work even if they lack nothing themselves.
+    """
+    result = dict(work)
+    asked = {model.origin for order in work.values() for model in order.models}
+    for name in asked & work.keys():
+        share = plan.host(name).share
+        if share is None:
+            continue
+        steps = dict.fromkeys((*work[name].stages, "model"))
+        more = {"shares": (share,), "stages": tuple(steps)}
+        result[name] = work[name].model_copy(update=more)
+    return result
+
+
+def _model_work(model: Model) -> ModelWork:
+    """Return what the role needs of a planned model."""
+    return ModelWork.model_validate(model.model_dump(exclude={"tensor_parallel_sizes"}))
 
 
 def host_work(
@@ -74,15 +106,13 @@ def host_work(
             if change.kind == kind and change.action == "remove"
         )
 
+    images = tuple(image for image in plan.images if ("image", image.ref) in todo)
     return HostWork(
         stages=_stages(changes, members, check=check),
         basics=basics,
-        images=tuple(image for image in plan.images if ("image", image.ref) in todo),
-        models=tuple(
-            ModelWork(path=model.path, source=model.source)
-            for model in plan.models
-            if ("model", model.path) in todo
-        ),
+        images=images,
+        published=tuple(plan.published[i.ref] for i in images if i.ref in plan.published),
+        models=tuple(_model_work(model) for model in plan.models if ("model", model.path) in todo),
         instances=containers("instance"),
         routers=containers("router"),
         removed_instances=removed("instance"),
@@ -97,3 +127,14 @@ def _stages(changes: Sequence[Change], members: MemberWork, *, check: bool) -> t
     found = stages(changes, check=check)
     silent = members != NO_MEMBERS and "member" not in found and not check
     return (*found, "member") if silent else tuple(found)
+
+
+def publications(orders: Iterable[HostWork]) -> tuple[Image, ...]:
+    """Return what the controller brings into the registry: each image once, for all hosts."""
+    wanted = {
+        image.remote: image
+        for order in orders
+        if "image" in order.stages
+        for image in order.published
+    }
+    return tuple(wanted.values())

@@ -13,8 +13,6 @@ from pdinfra.reading import hccn, npu_smi
 DRIVER = "/usr/local/Ascend/driver/version.info"
 FIRMWARE = "/usr/local/Ascend/firmware/version.info"
 HCCN_CONF = "/etc/hccn.conf"
-RESERVED = "/proc/sys/net/ipv4/ip_local_reserved_ports"
-EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
 
 PACKAGE = re.compile(r"^package_version=(\S+)", re.M)
 CHIP_VERSION = re.compile(r"^Version=(\S+)", re.M)
@@ -53,8 +51,6 @@ def ascend_facts(raw: Raw) -> AscendFacts:
         mounts=raw["mounts"],
         openers=_openers(raw["openers"]),
         claims=tuple(_claim(claim) for claim in raw["claims"]),
-        reserved_ports=_reserved(files.get(RESERVED)),
-        **_ephemeral(files.get(EPHEMERAL)),
     )
 
 
@@ -133,27 +129,9 @@ def _claim(raw: Raw) -> DeviceClaim:
 
 def _visible(text: str) -> set[int]:
     """Read ASCEND_VISIBLE_DEVICES: ``0,2``, ``0-3``, a mix, or a word such as ``void``."""
-    return {device for low, high in _ranges(text) for device in range(low, high + 1)}
-
-
-def _ranges(text: str) -> list[tuple[int, int]]:
-    """Read a list of numbers and ranges, ``1,5-7``; what is neither is left out."""
-    found = []
-    for part in text.strip().split(","):
-        low, _, high = part.partition("-")
+    found: set[int] = set()
+    for part in text.split(","):
+        low, _, high = part.strip().partition("-")
         if low.isdigit() and (high or low).isdigit():
-            found.append((int(low), int(high or low)))
+            found.update(range(int(low), int(high or low) + 1))
     return found
-
-
-def _reserved(file: Raw | None) -> tuple[tuple[int, int], ...]:
-    """Return the ports that the kernel gives to nobody by itself."""
-    return tuple(_ranges(file["text"])) if file else ()
-
-
-def _ephemeral(file: Raw | None) -> dict[str, tuple[int, int]]:
-    """Return the range of ports that the kernel gives out by itself, if it could be read."""
-    words = file["text"].split() if file else []
-    if len(words) != 2:
-        return {}
-    return {"ephemeral_ports": (int(words[0]), int(words[1]))}

@@ -31,9 +31,12 @@ def docker_fact(raw: Mapping[str, Any]) -> DockerFact:
     if error:
         at_boot = bool(raw.get("at_boot"))
         return DockerFact(state=error["kind"], detail=error["text"], at_boot=at_boot)
-    version = raw.get("version", {}).get("Version", "")
+    info = raw.get("info", {})
     return DockerFact(
-        state="running", version=version, root=raw.get("info", {}).get("DockerRootDir", "")
+        state="running",
+        version=raw.get("version", {}).get("Version", ""),
+        root=info.get("DockerRootDir", ""),
+        runtimes=tuple(info.get("Runtimes") or ()),
     )
 
 

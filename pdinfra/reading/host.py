@@ -14,6 +14,7 @@ from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.model_dir import model_fact
 from pdinfra.reading.network import network_fact
+from pdinfra.reading.nvidia import nvidia_fact
 
 KIB = 1024
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
@@ -41,6 +42,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         listening=_listening(files, raw["processes"]),
         network=network_fact(raw),
         ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
+        nvidia=nvidia_fact(raw["nvidia"]) if "nvidia" in raw else None,
         members=_members(raw.get("router")),
     )
 
@@ -87,7 +89,7 @@ def _listening(
             inside = CONTAINER_ID.search((process or {}).get("cgroup") or "")
             fact = PortFact(
                 port=int(port, 16),
-                address=_address(address),
+                address=socket_address(address),
                 process=name,
                 container=inside.group() if inside else None,
             )
@@ -95,7 +97,7 @@ def _listening(
     return tuple(found[key] for key in sorted(found))
 
 
-def _address(text: str) -> str:
+def socket_address(text: str) -> str:
     """Return an address of /proc/net: 32-bit words, each in the host's (little-endian) order."""
     data = bytes.fromhex(text)
     words = [data[n : n + 4][::-1] for n in range(0, len(data), 4)]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from pdinfra.model.facts import ModelFact
+from pdinfra.model.facts import ManifestFact, ModelFact
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
 READ = (*WEIGHTS, ".json", ".model", ".txt", ".jinja", ".py")
 """What an engine reads of a directory; a README may differ from host to host."""
+MANIFEST = ".pdinfra-model.json"
+"""Written by the module pd_model when all files are there and verified."""
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
@@ -30,7 +33,8 @@ def model_fact(path: str, raw: Mapping[str, Any]) -> ModelFact:
         if not isinstance(config, dict):
             missing.append("config.json that is valid JSON")
             config = {}
-    weights = {name: size for name, size in files.items() if name.endswith(WEIGHTS)}
+    # vLLM reads the weights beside config.json; folders below hold other formats.
+    weights = {n: size for n, size in files.items() if n.endswith(WEIGHTS) and "/" not in n}
     missing += _missing_shards(weights, texts)
     if not any(name in files for name in TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json or tokenizer.model)")
@@ -44,7 +48,35 @@ def model_fact(path: str, raw: Mapping[str, Any]) -> ModelFact:
         heads=heads,
         kv_heads=_count(numbers.get("num_key_value_heads")) or heads,
         weight_bytes=sum(weights.values()),
-        files={name: size for name, size in files.items() if name.endswith(READ)},
+        files={n: size for n, size in files.items() if n.endswith(READ) and not ours(n)},
+        manifest=_manifest(texts.get(MANIFEST), files),
+    )
+
+
+def ours(name: str) -> bool:
+    """Tell whether a file is pdinfra's note of a delivery: no part of the model."""
+    return name.startswith(".pdinfra-")
+
+
+def _manifest(text: str | None, files: Mapping[str, int]) -> ManifestFact | None:
+    """Read a delivery's manifest and compare its sizes; None if there is none that is valid."""
+    found = _json(text)
+    try:
+        listed = {row["path"]: (int(row["size"]), str(row["sha256"])) for row in found["files"]}
+        repo, revision = str(found["repo"]), str(found["revision"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    rows = "\n".join(f"{path} {sha256}" for path, (_, sha256) in sorted(listed.items()))
+    wrong = [
+        f"{path} missing" if path not in files else f"{path} has {files[path]} bytes, not {size}"
+        for path, (size, _) in sorted(listed.items())
+        if files.get(path) != size
+    ]
+    return ManifestFact(
+        repo=repo,
+        revision=revision,
+        digest=hashlib.sha256(rows.encode()).hexdigest()[:16],
+        wrong=tuple(wrong),
     )
 
 

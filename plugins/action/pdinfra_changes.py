@@ -18,6 +18,7 @@ from pdinfra.model import changes as changes_model
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
 from pdinfra.planning.trial import trial
+from pdinfra.planning.work import publications
 from pdinfra.reading.host import host_facts
 
 OBSERVED = "pd_observed"
@@ -59,6 +60,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 for host, order in compared.work.items()
             },
             "trial": tried.model_dump(mode="json"),
+            "publish": [i.model_dump(mode="json") for i in publications(compared.work.values())],
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }

@@ -10,6 +10,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pdinfra.planning.waiting import waiting
+from pdinfra.reading import registry
 from pdinfra.reading.host import container_facts
 
 
@@ -18,9 +19,23 @@ def pdinfra_waiting(raw: Mapping[str, Any], ids: list[str]) -> dict[str, Any]:
     return waiting(ids, container_facts(raw)).model_dump(mode="json")
 
 
+def pdinfra_transfer(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how far images on their way are, and which failed."""
+    return registry.transfers(raw).model_dump(mode="json")
+
+
+def pdinfra_unpublished(raw: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return which images a registry misses, and which questions it did not answer."""
+    return {"missing": registry.missing(raw), "unanswered": registry.unanswered(raw)}
+
+
 class FilterModule:
     """What Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"pdinfra_waiting": pdinfra_waiting}
+        return {
+            "pdinfra_transfer": pdinfra_transfer,
+            "pdinfra_unpublished": pdinfra_unpublished,
+            "pdinfra_waiting": pdinfra_waiting,
+        }

@@ -29,8 +29,6 @@ FILES = (
     "/etc/ascend_install.info",
     "/usr/local/Ascend/driver/version.info",
     "/usr/local/Ascend/firmware/version.info",
-    "/proc/sys/net/ipv4/ip_local_reserved_ports",
-    "/proc/sys/net/ipv4/ip_local_port_range",
 )
 DEV = "/dev"
 NODES = ("davinci*", "devmm_svm", "hisi_hdc")
@@ -43,6 +41,7 @@ PATIENCE = 5.0
 PAUSE = 0.2
 
 CARD = re.compile(r"NPU ID\s*:\s*(\d+)")
+CHIPS = re.compile(r"Chip Count\s*:\s*(\d+)")
 SICK = re.compile(r"\|\s*(?:Warning|Alarm|Critical|UNKNOWN)\s*\|")
 PROCESS = re.compile(r"^\|\s*\d+\s+\d+\s*\|\s*(\d+)\s*\|", re.M)
 NODE = re.compile(r"davinci(\d+)$")
@@ -111,7 +110,7 @@ class HccnTool:
 def collect(devices: list[int], mounts: list[str]) -> dict[str, Any]:
     """Return all of a host's Ascend side that a plan for these physical devices depends on."""
     npu_smi, hccn_tool = places(NPU_SMI), places(HCCN_TOOL)
-    smi = _npu_smi(npu_smi[0]) if npu_smi else {}
+    smi = _npu_smi(npu_smi[0], devices) if npu_smi else {}
     info = smi.get("info", {}).get("stdout", "")
     return {
         "places": {"npu-smi": npu_smi, "hccn_tool": hccn_tool},
@@ -127,8 +126,8 @@ def collect(devices: list[int], mounts: list[str]) -> dict[str, Any]:
     }
 
 
-def _npu_smi(path: str) -> dict[str, Any]:
-    """Ask npu-smi for all cards; nothing more once it says that it cannot."""
+def _npu_smi(path: str, devices: list[int]) -> dict[str, Any]:
+    """Ask npu-smi for the host and the devices' cards; nothing more once it says that it cannot."""
     found: dict[str, Any] = {"info": run(path, "info"), "list": None, "cards": {}}
     if found["info"]["rc"] != 0:
         return found
@@ -136,10 +135,15 @@ def _npu_smi(path: str) -> dict[str, Any]:
     topics = ["board"]
     if SICK.search(found["info"]["stdout"]):
         topics.append("health")
-    for card in CARD.findall(found["list"]["stdout"]):
-        found["cards"][card] = {
-            topic: run(path, "info", "-t", topic, "-i", card) for topic in topics
-        }
+    listed = found["list"]["stdout"]
+    chips = max([1] + [int(count) for count in CHIPS.findall(listed)])
+    # Physical ids count the chips through: device 5 of two-chip cards is on card 2.
+    wanted = {str(device // chips) for device in devices}
+    for card in CARD.findall(listed):
+        if card in wanted:
+            found["cards"][card] = {
+                topic: run(path, "info", "-t", topic, "-i", card) for topic in topics
+            }
     return found
 
 

@@ -14,6 +14,7 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -143,7 +144,19 @@ CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"
 RESOLVE_SECONDS = 3.0
 SIOCGIFCONF = 0x8912
 IFREQ_BYTES = 40
-MODEL_TEXTS = ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json")
+MANIFEST = ".pdinfra-model.json"
+MODEL_TEXTS = (
+    "config.json",
+    "model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    MANIFEST,
+)
+
+NVIDIA_SMI = (
+    "nvidia-smi",
+    "--query-gpu=index,name,driver_version,memory.total,memory.used,uuid",
+    "--format=csv,noheader,nounits",
+)
 
 
 class DockerConnection(http.client.HTTPConnection):
@@ -248,6 +261,7 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
             found["version"] = docker_json("/version")
             info = docker_json("/info")
             found["info"] = {key: no_password(info.get(key) or "") for key in INFO}
+            found["info"]["Runtimes"] = sorted(info.get("Runtimes") or {})
             found["images"] = [
                 {key: image.get(key) for key in ("Id", "RepoTags", "RepoDigests")}
                 for image in docker_json("/images/json")
@@ -298,7 +312,7 @@ def model(path: str) -> dict[str, Any]:
     except OSError as error:
         return {"error": error.strerror}
     files = {}
-    for name in names:
+    for name in [*names, *delivered(path)]:
         try:
             files[name] = os.stat(os.path.join(path, name)).st_size
         except OSError:
@@ -306,6 +320,15 @@ def model(path: str) -> dict[str, Any]:
             continue
     texts = {name: read_file(os.path.join(path, name)) for name in MODEL_TEXTS if name in files}
     return {"error": None, "files": files, "texts": texts}
+
+
+def delivered(path: str) -> list[str]:
+    """Return the files in folders below a model directory that its manifest names."""
+    try:
+        listed = json.loads(read_file(os.path.join(path, MANIFEST)) or "{}")
+        return [row["path"] for row in listed["files"] if "/" in row["path"]]
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:
@@ -414,6 +437,33 @@ def fetch(url: str) -> str | None:
         return None
 
 
+def command(argv: tuple[str, ...], seconds: int = 30) -> dict[str, Any]:
+    """Return exit code and output of a command; the code is None where there was no answer."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError:
+        return {"rc": None, "stdout": "", "stderr": "%s: command not found" % argv[0]}
+    except subprocess.TimeoutExpired:
+        return {"rc": None, "stdout": "", "stderr": "no answer within %d s" % seconds}
+    return {
+        "rc": done.returncode,
+        "stdout": done.stdout.decode("utf-8", "replace"),
+        "stderr": done.stderr.decode("utf-8", "replace"),
+    }
+
+
+def nvidia() -> dict[str, Any]:
+    """Return what NVIDIA's tools say of the driver and its GPUs, and where the toolkit is."""
+    return {"smi": command(NVIDIA_SMI), "toolkit": shutil.which("nvidia-container-runtime")}
+
+
 def free(path: str) -> int | None:
     """Return the bytes that can be written below a path, or None."""
     try:
@@ -478,6 +528,8 @@ def main() -> None:
         if wanted["accelerator"] == "ascend" and wanted["devices"]:
             raw["ascend"] = pd_ascend.collect(wanted["devices"], wanted["mounts"])
             raw["ascend"]["claims"] = claims()
+        if wanted["accelerator"] == "nvidia":
+            raw["nvidia"] = nvidia()
     module.exit_json(changed=False, raw=raw)
 
 

@@ -1,0 +1,1 @@
+"""Tests on the lab: several hosts on this machine."""

@@ -9,7 +9,7 @@ import pytest
 from tests.commands import Result, pdinfra
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_up() -> Iterator[Result]:
     """Bring the service up from nothing once, for all tests; take it down at the end."""
     pdinfra("down")

@@ -102,8 +102,6 @@ def raw(**more: Any) -> dict[str, Any]:
             "/etc/ascend_install.info": {**text, "text": "Driver_Install_Type=full\n"},
             "/usr/local/Ascend/driver/version.info": {**text, "text": DRIVER_INFO},
             "/usr/local/Ascend/firmware/version.info": {**text, "text": FIRMWARE_INFO},
-            "/proc/sys/net/ipv4/ip_local_reserved_ports": {**text, "text": "60000-60031\n"},
-            "/proc/sys/net/ipv4/ip_local_port_range": {**text, "text": "32768\t60999\n"},
         },
         "nodes": ["/dev/davinci0", "/dev/davinci7", "/dev/davinci_manager"],
         "mounts": {"/usr/local/dcmi": "directory"},
@@ -176,7 +174,6 @@ def ascend(of: HostPlan, index: int, devices: Sequence[int] = range(8), **more: 
             path: "directory" if path.endswith(("dcmi", "lib64")) else "file"
             for path in of.observe.mounts
         },
-        "reserved_ports": ((60000, 60031),),
     }
     return AscendFacts.model_validate({**values, **more})
 

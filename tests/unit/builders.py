@@ -11,9 +11,11 @@ from pdinfra.assets import Assets
 from pdinfra.model.facts import (
     ContainerFact,
     DockerFact,
+    GpuFact,
     HostFacts,
     ModelFact,
     NetworkFact,
+    NvidiaFact,
     PortFact,
 )
 from pdinfra.model.inventory import Inventory
@@ -190,12 +192,15 @@ def facts(of: HostPlan, containers: Iterable[ContainerFact] = (), **more: Any) -
         "memory_total": 512 * GIB,
         "memory_available": 500 * GIB,
         "disk_free": {"/": 900 * GIB},
-        "docker": DockerFact(state="running", version="28.2.2", root="/var/lib/docker"),
+        "docker": DockerFact(
+            state="running", version="28.2.2", root="/var/lib/docker", runtimes=of.runtimes
+        ),
         "images": {image.ref: "sha256:" + "1" * 64 for image in of.images},
         "containers": tuple(containers),
         "models": tuple(good_model(model.path) for model in of.models),
         "listening": (),
         "network": network(of),
+        "nvidia": NvidiaFact(toolkit=True, gpus=gpus(8)) if of.runtimes else None,
     }
     return HostFacts.model_validate({**values, **more})
 
@@ -211,6 +216,21 @@ def network(of: HostPlan, **more: Any) -> NetworkFact:
         "default_route": "eth0",
     }
     return NetworkFact.model_validate({**values, **more})
+
+
+def gpus(count: int) -> tuple[GpuFact, ...]:
+    """Return idle GPUs of one driver."""
+    return tuple(
+        GpuFact(
+            index=n,
+            name="NVIDIA H100",
+            driver="550.90.07",
+            memory_total=80 * GIB,
+            memory_used=0,
+            uuid=f"GPU-{n}",
+        )
+        for n in range(count)
+    )
 
 
 def good_model(path: str, **more: Any) -> ModelFact:

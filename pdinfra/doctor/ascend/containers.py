@@ -1,4 +1,4 @@
-"""What the planned containers need of an Ascend host: mounts, shared memory, ports, interfaces."""
+"""What the planned containers need of an Ascend host: mounts, ports, interfaces."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from ipaddress import ip_address, ip_network
 
 from pdinfra.doctor.ascend.host import AscendHost, all_or
 from pdinfra.doctor.rules import Rule
+from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.checks import Check
 
-GIB = 1024**3
-HCCL_PORTS = (60000, 60031)
-"""Ports that HCCL opens on the host; HCCL docs: reserve them."""
 DOCKER_NETWORK = ip_network("172.17.0.0/16")
 INTERFACES = ("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
 INNER = ("lo", "docker", "br-", "veth")
@@ -35,21 +33,11 @@ SMI_PLACE = Rule(
     fix="link it there",
     source="guides ascendcloud-pd (sbin) and vllm-ascend docs (bin)",
 )
-SHM = Rule(
-    id="npu-shm",
-    what="Every engine's /dev/shm has at least 1 GiB (Docker's default of 64 MiB kills it).",
-    expected="at least 1 GiB",
-    fix="set pd_shm_gib to 1 or more",
-    source="vllm-ascend PR 3519; gpustack issue 5014",
-)
 PORTS = Rule(
     id="npu-hccl-ports",
     what="The kernel gives HCCL's ports on the host to nobody else.",
     expected="ports 60000-60031 reserved",
-    fix=(
-        "`sysctl -w net.ipv4.ip_local_reserved_ports=60000-60031` (with what is reserved already), "
-        "and the same in /etc/sysctl.d"
-    ),
+    fix="reserve them in net.ipv4.ip_local_reserved_ports (`up` does, with pd_manage_ports)",
     source="HCCL docs; vllm-ascend issues 4725, 8938",
     severity="warn",
 )
@@ -68,7 +56,7 @@ CARDS = Rule(
     source="vllm-ascend issue 4488",
 )
 
-RULES = (MOUNTS, SMI_PLACE, SHM, PORTS, INTERFACE, CARDS)
+RULES = (MOUNTS, SMI_PLACE, PORTS, INTERFACE, CARDS)
 
 
 def checks(host: AscendHost) -> Iterator[Check]:
@@ -76,9 +64,7 @@ def checks(host: AscendHost) -> Iterator[Check]:
     if host.ascend.state != "absent":
         yield from all_or(MOUNTS, host.name, _mounts(host), f"{len(host.ascend.mounts)} there")
         yield from all_or(SMI_PLACE, host.name, _smi_place(host), ", ".join(host.ascend.npu_smi))
-    smallest = min((c.spec.shm_size for c in host.engines), default=0) / GIB
-    yield from all_or(SHM, host.name, _shm(host), f"{smallest:.1f} GiB")
-    yield from all_or(PORTS, host.name, _ports(host), "nobody gets them")
+    yield _ports(host)
     yield from all_or(INTERFACE, host.name, _interfaces(host), "none of them")
     if host.connector == DATADIST:
         yield from all_or(CARDS, host.name, _cards(host), f"{len(host.devices)} devices")
@@ -104,35 +90,27 @@ def _smi_place(host: AscendHost) -> Iterator[Check]:
         yield SMI_PLACE.bad(host.name, real, expected=path, fix=f"`ln -s {real} {path}`")
 
 
-def _shm(host: AscendHost) -> Iterator[Check]:
-    """Yield engines with too little shared memory, unless they have the host's."""
-    for container in host.engines:
-        spec = container.spec
-        if spec.shm_size < GIB and spec.ipc_mode != "host":
-            yield SHM.bad(host.name, f"{spec.shm_size / GIB:.2f} GiB for {container.id}")
-
-
-def _ports(host: AscendHost) -> Iterator[Check]:
-    """Yield HCCL's ports that the kernel may give to any outgoing connection."""
-    low, high = host.ascend.ephemeral_ports
-    open_to_all = [
-        port
-        for port in range(HCCL_PORTS[0], HCCL_PORTS[1] + 1)
-        if low <= port <= high
-        and not any(first <= port <= last for first, last in host.ascend.reserved_ports)
-    ]
-    if open_to_all:
-        found = f"{open_to_all[0]}-{open_to_all[-1]} are in the kernel's range {low}-{high}"
-        yield PORTS.bad(host.name, found)
+def _ports(host: AscendHost) -> Check:
+    """HCCL's ports are reserved, or `up` reserves them."""
+    first, last = host.facts.network.ephemeral
+    inside = [port for port in HCCL_PORTS if first <= port <= last]
+    open_to_all = set(inside) - host.facts.network.reserved
+    if not open_to_all:
+        return PORTS.ok(host.name, "nobody gets them")
+    if host.plan.basics is not None and host.plan.basics.ports:
+        return PORTS.ok(host.name, f"{len(open_to_all)} to reserve: `up` does")
+    return PORTS.bad(host.name, f"{len(open_to_all)} of them inside {first}-{last}, not reserved")
 
 
 def _interfaces(host: AscendHost) -> Iterator[Check]:
     """Yield engines that are told to talk over an interface that no other host reaches."""
+    own = {**host.facts.network.addresses, host.plan.address: ""}
+    fix = f"correct it in pd_env (per host: {host.name} has {', '.join(own)})"
     for container in host.engines:
         env = container.spec.env
         address = env.get("HCCL_IF_IP", "")
-        if address and _inner_address(address):
-            yield INTERFACE.bad(host.name, f"HCCL_IF_IP={address} for {container.id}")
+        if address and (_inner_address(address) or address not in own):
+            yield INTERFACE.bad(host.name, f"HCCL_IF_IP={address} for {container.id}", fix=fix)
         for name in INTERFACES:
             value = env.get(name, "")
             # "^docker0" excludes, "=eth0" means exactly this one (HCCL docs).

@@ -55,7 +55,7 @@ def test_what_up_itself_brings_is_well_and_says_so() -> None:
     told = {c.id: c.found for c in checks}
     assert told["docker"] == "absent (no socket): `up` installs and starts it"
     assert told["image"] == "not there yet: `up` builds it"
-    assert told["model"] == "not there yet: `up` copies the tiny model"
+    assert told["model"] == "not on the host: `up` will copy the tiny model"
 
 
 def test_docker_that_was_never_started_is_started_by_up() -> None:

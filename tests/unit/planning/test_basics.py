@@ -8,7 +8,7 @@ import pytest
 
 from pdinfra.model.plan import Plan
 from pdinfra.planning.basics import BasicsWork, basics_changes, basics_work, port_ranges
-from tests.unit.builders import TWO_HOSTS, facts, network, plan
+from tests.unit.builders import ASCEND, TWO_HOSTS, facts, network, plan
 
 DEBIAN = "127.0.0.1\tlocalhost\n127.0.1.1\ta.example a\n\n# IPv6\n::1 localhost\n"
 KNOWN = {"a": ("10.0.0.1",), "b": ("10.0.0.2",)}
@@ -124,3 +124,9 @@ def test_every_change_is_listed_with_its_reason() -> None:
 )
 def test_ports_in_the_kernels_form(ports: list[int], text: str) -> None:
     assert port_ranges(ports) == text
+
+
+def test_ports_that_hccl_opens_are_kept_on_hosts_with_npus() -> None:
+    kept = work(two(**ASCEND)).reserved_ports
+    assert kept is not None
+    assert "60000-60031" in kept

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from pdinfra.model.changes import Change, FieldChange, document, summary
-from pdinfra.model.facts import DockerFact
+from pdinfra.model.facts import DockerFact, NvidiaFact
 from pdinfra.model.plan import HostPlan
 from pdinfra.model.problems import InvalidInventoryError
-from pdinfra.planning.changes import host_changes, stages
+from pdinfra.planning.changes import host_changes, stages, unseen_changes
 from pdinfra.reading.docker import container_fact
 from tests.unit.builders import (
     NVIDIA,
     TWO_HOSTS,
     converged,
     facts,
+    gpus,
     inspect,
     observed,
     plan,
@@ -319,3 +320,31 @@ def test_check_mode_with_all_images_looks_at_the_containers() -> None:
 @pytest.mark.parametrize("check", [True, False])
 def test_nothing_to_do_has_no_stage(check: bool) -> None:
     assert stages(host_changes(host(), converged(host())), check=check) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ({"nvidia": NvidiaFact(gpus=gpus(2))}, "container toolkit is not on the host"),
+        ({"docker": DockerFact(state="running")}, "Docker does not know NVIDIA's runtime"),
+    ],
+    ids=["no toolkit", "no runtime"],
+)
+def test_gpu_host_gets_its_runtime_before_its_images(seen: dict[str, Any], reason: str) -> None:
+    of = host(NVIDIA)
+    found = host_changes(of, facts(of, images={}, **seen))
+    assert [c.kind for c in found] == ["runtime", "image", "image", *["instance"] * 2, "router"]
+    assert (found[0].id, found[0].action) == ("nvidia", "create")
+    assert reason in found[0].reason
+
+
+def test_runtime_is_left_alone_where_the_operator_sees_to_it() -> None:
+    of = host({**NVIDIA, "pd_nvidia_runtime": False})
+    found = host_changes(of, facts(of, nvidia=NvidiaFact(gpus=gpus(2))))
+    assert "runtime" not in {change.kind for change in found}
+
+
+def test_host_that_was_not_looked_at_is_to_have_its_runtime() -> None:
+    kinds = [change.kind for change in unseen_changes(host(NVIDIA))]
+    assert kinds[0] == "runtime"
+    assert "runtime" not in {change.kind for change in unseen_changes(host())}

@@ -292,3 +292,16 @@ def test_plan_survives_its_way_through_ansible() -> None:
 
 def test_same_inventory_gives_the_same_plan() -> None:
     assert build(inventory(ONE_HOST), ASSETS) == build(inventory(ONE_HOST), ASSETS)
+
+
+def test_facts_module_is_told_what_the_host_is_to_have_of_its_accelerator() -> None:
+    seen = plan(TWO_HOSTS, {**ASCEND, "pd_devices": [4, 2]}).host("b").observe
+    assert (seen.accelerator, seen.devices) == ("ascend", (4,))
+    assert "/etc/hccn.conf" in seen.mounts
+    assert "/srv/models/qwen" not in seen.mounts
+
+
+def test_router_mounts_nothing_of_a_driver() -> None:
+    groups = {"prefill": ["a"], "decode": ["b"], "router": ["c"]}
+    assert plan(groups, ASCEND).host("c").observe.mounts == ()
+    assert plan(groups, ASCEND).host("c").observe.devices == ()

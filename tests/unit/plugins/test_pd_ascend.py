@@ -13,7 +13,7 @@ from ansible.module_utils import pd_ascend as shared
 
 from pdinfra.reading.ascend import ascend_facts
 from plugins.modules import pd_facts, pd_npu_ping
-from tests.unit.ascend import A2_INFO, A2_LIST, A3_INFO, BOARD, CONF
+from tests.unit.ascend import A2_INFO, A2_LIST, A3_INFO, A3_LIST, BOARD, CONF
 
 GOOD_PING = "3 packets transmitted, 3 received, 0.00% packet loss"
 
@@ -75,12 +75,27 @@ def test_what_was_collected_can_be_read(host: Path) -> None:
 
 
 def test_health_is_only_asked_for_where_a_card_is_not_well(host: Path) -> None:
-    shared.collect([0], [])
+    shared.collect([7], [])
     assert "info -t health -i 7" in calls(host, "npu-smi")
     (host / "calls").unlink()
     (host / "info").write_text(A2_INFO.replace("Warning", "OK     "))
-    shared.collect([0], [])
+    shared.collect([7], [])
     assert "info -t health -i 7" not in calls(host, "npu-smi")
+
+
+def test_only_cards_of_the_plan_are_asked_for(host: Path) -> None:
+    shared.collect([7], [])
+    assert calls(host, "npu-smi") == [
+        "info",
+        "info -l",
+        "info -t board -i 7",
+        "info -t health -i 7",
+    ]
+    (host / "list").write_text(A3_LIST)
+    (host / "calls").unlink()
+    shared.collect([9], [])
+    assert "info -t board -i 4" in calls(host, "npu-smi")
+    assert "info -t board -i 0" not in calls(host, "npu-smi")
 
 
 def test_a3_is_asked_for_its_virtual_nic(host: Path) -> None:

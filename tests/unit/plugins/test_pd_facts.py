@@ -15,14 +15,26 @@ from socketserver import UnixStreamServer
 import pytest
 from ansible.module_utils import basic
 
+from pdinfra.assets import ROOT
 from pdinfra.reading.docker import docker_fact, image_ids
 from pdinfra.reading.host import host_facts
 from pdinfra.reading.model_dir import model_fact
+from pdinfra.reading.nvidia import nvidia_fact
 from plugins.modules import pd_facts
 from tests.unit.builders import inspect, plan
 
 ROOT_DIR = str(Path(__file__).parent)
 """A folder that is there, and not one where Docker usually keeps its data."""
+
+SIMULATOR = ROOT / "tests" / "sim" / "nvidia"
+"""Where the SIMULATED nvidia-smi is."""
+
+GPU = {
+    "name": "NVIDIA H100",
+    "driver_version": "550.90.07",
+    "memory.total": 81920,
+    "uuid": "GPU-1",
+}
 
 LOG = b"".join(
     bytes([stream, 0, 0, 0]) + struct.pack(">I", len(line)) + line
@@ -48,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
             "/containers/json": [{"Id": "1"}, {"Id": "gone"}],
             "/containers/1/json": sick(),
             "/version": {"Version": "28.2.2"},
-            "/info": {"DockerRootDir": ROOT_DIR},
+            "/info": {"DockerRootDir": ROOT_DIR, "Runtimes": {"runc": {}, "nvidia": {}}},
             "/images/json": [{"Id": "sha256:1", "RepoTags": ["v:1"], "RepoDigests": None}],
         }
         path = self.path.partition("?")[0]
@@ -81,6 +93,7 @@ def test_engine_that_answers_brings_containers_images_and_its_version() -> None:
     raw = pd_facts.engine("pd", 20, containers_only=False)
     assert docker_fact(raw).state == "running"
     assert docker_fact(raw).version == "28.2.2"
+    assert docker_fact(raw).runtimes == ("nvidia", "runc")
     assert image_ids(raw) == {"v:1": "sha256:1"}
 
 
@@ -180,3 +193,36 @@ def test_module_uses_nothing_but_the_standard_library_and_ansible() -> None:
     source = Path(str(pd_facts.__file__)).read_text(encoding="utf-8")
     for foreign in ("import docker", "import requests", "from pdinfra", "import pydantic"):
         assert foreign not in source
+
+
+def test_nvidia_host_brings_its_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = [{**GPU, "index": n, "memory.used": 4} for n in (0, 1)]
+    (tmp_path / "gpus.json").write_text(json.dumps(gpus))
+    monkeypatch.setenv("PATH", f"{SIMULATOR}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SIM_NVIDIA_GPUS", str(tmp_path / "gpus.json"))
+    fact = nvidia_fact(pd_facts.nvidia())
+    assert fact.error is None
+    assert [gpu.index for gpu in fact.gpus] == [0, 1]
+    assert fact.gpus[0].memory_total == 80 * 1024**3
+    assert not fact.toolkit
+
+
+def test_nvidia_host_without_its_driver_brings_the_tool_s_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", f"{SIMULATOR}{os.pathsep}{os.environ['PATH']}")
+    assert "couldn't communicate with the NVIDIA driver" in str(
+        nvidia_fact(pd_facts.nvidia()).error
+    )
+
+
+def test_command_that_is_not_there_and_one_that_hangs_have_no_code() -> None:
+    absent = pd_facts.command(("no-such-tool",))
+    assert (absent["rc"], absent["stderr"]) == (None, "no-such-tool: command not found")
+    assert pd_facts.command(("sleep", "60"), seconds=0)["rc"] is None
+
+
+def test_simulator_says_that_it_is_one() -> None:
+    said = pd_facts.command((str(SIMULATOR / "nvidia-smi"), "--help"))
+    assert said["rc"] == 0
+    assert "SIMULATOR" in said["stdout"]

@@ -15,6 +15,7 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from tests.unit.ascend import CONTAINER, ascend, fleet, fleet_facts, network, npu, process
 from tests.unit.builders import NOW, TWO_HOSTS, facts, observed, plan
+from tests.unit.builders import network as host_network
 
 NPU_SMI = "/usr/local/bin/npu-smi"
 
@@ -341,10 +342,6 @@ CONTAINERS = [
         ),
         id="npu-smi in sbin",
     ),
-    pytest.param(
-        Case({"reserved_ports": ()}, "npu-hccl-ports", "60000-60031", "sysctl -w", "warn"),
-        id="ports not reserved",
-    ),
 ]
 
 
@@ -585,28 +582,30 @@ def test_engine_that_talks_over_an_inner_interface_fails(env: dict[str, str]) ->
 
 
 @pytest.mark.parametrize(
-    "env",
-    [
-        {"HCCL_IF_IP": "10.0.0.1"},
-        {"HCCL_SOCKET_IFNAME": "^docker0"},
-        {"GLOO_SOCKET_IFNAME": "eth0"},
-    ],
+    "env", [{"HCCL_SOCKET_IFNAME": "^docker0"}, {"GLOO_SOCKET_IFNAME": "eth0"}]
 )
 def test_engine_on_the_network_between_the_hosts_is_well(env: dict[str, str]) -> None:
     of = fleet(pd_env=env)
     assert bad(of, fleet_facts(of)) == []
 
 
-def test_too_little_shared_memory_fails() -> None:
-    of = fleet(pd_shm_gib=0.5)
-    found = bad(of, fleet_facts(of))
-    assert [(c.id, c.host) for c in found] == [("npu-shm", "a"), ("npu-shm", "b")]
-    assert "0.50 GiB" in found[0].found
+def test_address_that_is_another_hosts_fails() -> None:
+    of = fleet(pd_env={"HCCL_IF_IP": "a"})
+    (found,) = bad(of, fleet_facts(of))
+    assert (found.id, found.host) == ("npu-interface", "b")
+    assert "HCCL_IF_IP=a" in found.found
 
 
-def test_ports_outside_of_the_kernels_own_range_need_no_reservation() -> None:
-    both = {n: {"reserved_ports": (), "ephemeral_ports": (32768, 59999)} for n in ("a", "b")}
-    assert bad(fleet(), fleet_facts(fleet(), **both)) == []
+def test_hccls_ports_are_kept_by_up_or_by_whoever_manages_the_host() -> None:
+    mine = fleet(pd_manage_ports=False)
+    found = [(c.id, c.host, c.status) for c in bad(mine, fleet_facts(mine))]
+    assert found == [("npu-hccl-ports", host, "warn") for host in ("a", "b")]
+    for kept in ({"reserved": range(60000, 60032)}, {"ephemeral": (32768, 59999)}):
+        seen = {
+            name: was.model_copy(update={"network": host_network(mine.host(name), **kept)})
+            for name, was in fleet_facts(mine).items()
+        }
+        assert bad(mine, seen) == []
 
 
 def test_too_many_cards_for_llmdatadist() -> None:
@@ -641,5 +640,6 @@ def test_every_rule_says_what_it_is_and_where_it_is_from() -> None:
 
 def test_every_rule_has_a_fault_that_it_finds() -> None:
     tested = {p.values[0].check for p in (*DRIVER, *CARDS, *NETWORK, *FLEET, *CONTAINERS)}  # type: ignore[union-attr]
-    elsewhere = {"npu-driver-version", "npu-interface", "npu-shm", "npu-datadist-cards"}
+    elsewhere = {"npu-driver-version", "npu-interface", "npu-datadist-cards"}
+    elsewhere |= {"npu-hccl-ports"}
     assert tested | elsewhere == {rule.id for rule in RULES}

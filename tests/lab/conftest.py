@@ -1,0 +1,42 @@
+"""A real lab for the tests: systemd hosts as containers on this machine. No part is simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from pdinfra.lab.names import Lab
+from pdinfra.lab.status import status
+from tests.lab.labs import NAME, OTHER, lab
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Yield the machine's Docker."""
+    client = docker.from_env(timeout=300)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def labs() -> Iterator[None]:
+    """Begin without the labs of these tests, and leave none."""
+    for name in (NAME, OTHER):
+        lab("down", name=name)
+    yield
+    for name in (NAME, OTHER):
+        lab("down", name=name)
+
+
+@pytest.fixture
+def hosts(labs: None, engine: docker.DockerClient) -> list[dict[str, str]]:
+    """Return the hosts of a lab that is up and has no fault, whatever the last test did."""
+    seen = status(engine, Lab(NAME))
+    if len(seen.hosts) < 2 or not seen.healthy:
+        assert lab("up", "--hosts", "2").code == 0
+    if any(host.faults for host in seen.hosts):
+        assert lab("fault", "off", "--all").code == 0
+    found: list[dict[str, str]] = status(engine, Lab(NAME)).document()["hosts"]
+    return found

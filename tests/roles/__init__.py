@@ -1,0 +1,1 @@
+"""Roles by themselves, on this machine."""
