@@ -26,6 +26,7 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
+from pdinfra.planning.drivers import driver_plan
 from pdinfra.planning.images import engine_image, image_problems, published, router_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
@@ -58,6 +59,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         engines[host.name], found = place(host, service.accelerator, service.service, path, name)
         problems += found
         problems += image_problems(host, service.accelerator)
+        problems += driver_plan(host, service.accelerator)[1]
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
@@ -191,6 +193,7 @@ def _host_plan(
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
         runtimes=_runtimes(service, engines),
+        driver=driver_plan(host, service.accelerator)[0],
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
         observe=Observe(
