@@ -27,7 +27,9 @@ STAGES: tuple[Kind, ...] = (
 
 def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
     """Return one host's changes, in the order in which they will be made."""
-    changes = [] if plan.spare else [*driver_changes(plan, facts.driver), *_prerequisites(plan, facts)]
+    changes = (
+        [] if plan.spare else [*driver_changes(plan, facts.driver), *_prerequisites(plan, facts)]
+    )
     images = {image.ref: image for image in plan.images}
     changes += [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
     planned = {*plan.neighbours, *(container.id for container in plan.containers)}
