@@ -31,7 +31,8 @@ class Failure:
 class Run:
     """A playbook's outcome: Ansible's return code, failures, results of pdinfra's actions.
 
-    ``observed`` is what the facts module brought last of each host.
+    An action that ran again adds to what it said before. ``observed`` is what the facts module
+    brought last of each host.
     """
 
     rc: int = 0
@@ -48,7 +49,10 @@ class Run:
         if kind in ("verbose", "error", "warning", "deprecated"):
             self.output += str(event.get("stdout", "")).splitlines()
         if data.get("task_action") in OWN_ACTIONS and kind.startswith("runner_on_"):
-            self.results[data["task_action"]] = dict(result)
+            self.results[data["task_action"]] = {
+                **self.results.get(data["task_action"], {}),
+                **result,
+            }
         if data.get("task_action") == "pd_facts" and "raw" in result:
             self.observed[data["host"]] = result["raw"]
         if kind == "runner_on_unreachable":

@@ -104,6 +104,8 @@ def _host_config(api: docker.APIClient, volume: str, privileged: bool) -> HostCo
         binds=[f"{volume}:/var/lib/docker"],
         tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
         cgroupns="private",
+        # A reboot ends the first process; a host that was killed stays down (measured).
+        restart_policy={"Name": "unless-stopped"},
         device_cgroup_rules=["a *:* rwm"],
         privileged=privileged,
         cap_add=None if privileged else ["ALL"],

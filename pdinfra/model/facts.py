@@ -149,6 +149,17 @@ class NetworkFact(Fact):
         return self.in_container or bool(set(self.daemons) - {"firewalld"})
 
 
+class DriverFact(Fact):
+    """Versions of an accelerator's driver and firmware on disk; empty where there is none.
+
+    ``reboot``: what is installed and comes into force with the next reboot, as left by the role.
+    """
+
+    driver: str = ""
+    firmware: str = ""
+    reboot: str = ""
+
+
 class HostFacts(Fact):
     """One host now. Sizes in bytes, clock in seconds since the epoch.
 
@@ -177,6 +188,7 @@ class HostFacts(Fact):
         None, description="Who gets requests from the router; None if no router answers here."
     )
     nvidia: NvidiaFact | None = None
+    driver: DriverFact = DriverFact()
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

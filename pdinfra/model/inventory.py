@@ -29,6 +29,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
 RegistryPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*$")]
 """A registry's host, with a folder where wanted: ``quay.io/pdinfra``, ``127.0.0.1:5443``."""
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Repository = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
@@ -323,6 +324,47 @@ class HostSettings(InstanceSettings):
         description=(
             "nvidia only: install NVIDIA's container toolkit and make it known to Docker. Turned "
             "off, that is yours to do."
+        ),
+    )
+
+    driver_package: AbsolutePath | None = Field(
+        None,
+        description=(
+            "ascend only: the driver's .run package, on the machine that runs pdinfra. Default: "
+            "the host's driver is left as it is."
+        ),
+    )
+    driver_sha256: Sha256 | None = Field(
+        None,
+        description="sha256 of driver_package; without it the package is not run.",
+    )
+    driver_version: str | None = Field(
+        None,
+        min_length=1,
+        description="Version that driver_package installs. Default: the one in its file name.",
+    )
+    firmware_package: AbsolutePath | None = Field(
+        None,
+        description="As driver_package, for the firmware.",
+    )
+    firmware_sha256: Sha256 | None = Field(
+        None,
+        description="As driver_sha256, for the firmware.",
+    )
+    firmware_version: str | None = Field(
+        None,
+        min_length=1,
+        description="As driver_version, for the firmware.",
+    )
+    packages_on_host: bool = Field(
+        False,
+        description="driver_package and firmware_package are paths on the host itself.",
+    )
+    reboot_allowed: bool = Field(
+        False,
+        description=(
+            "Reboot the host when a driver or firmware needs it to come into force, and go on "
+            "after it. Turned off, the run stops there and says so."
         ),
     )
 

@@ -19,6 +19,7 @@ LABEL_ENV = "pdinfra.env"
 
 
 MEMBERS_FILE = "members.json"
+DriverKind = Literal["driver", "firmware"]
 
 
 class Frozen(BaseModel):
@@ -188,6 +189,24 @@ class Router(Frozen):
     drain_seconds: int
 
 
+class DriverPackage(Frozen):
+    """A vendor's package that a host must have installed. ``arch`` None: made for all."""
+
+    kind: DriverKind
+    version: str
+    path: str
+    sha256: str
+    arch: str | None = None
+
+
+class DriverPlan(Frozen):
+    """The driver and firmware of a host. ``on_host`` tells where the packages' paths lead."""
+
+    packages: tuple[DriverPackage, ...]
+    on_host: bool = False
+    reboot_allowed: bool = False
+
+
 class ListenPort(Frozen):
     """A TCP port that a container of the plan opens on its host, at this address."""
 
@@ -253,6 +272,9 @@ class HostPlan(Frozen):
     spare: bool = Field(False, description="In no group: only to be emptied of the service.")
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
+    )
+    driver: DriverPlan | None = Field(
+        None, description="None where pdinfra leaves driver and firmware as they are."
     )
     runtimes: tuple[Literal["nvidia"], ...] = Field(
         (), description="Container runtimes that pdinfra makes known to Docker."

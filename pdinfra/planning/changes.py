@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
+from pdinfra.planning.drivers import driver_changes, unseen_driver_changes
 
 RUNNING = ("running", "restarting")
 STAGES: tuple[Kind, ...] = (
@@ -26,7 +27,9 @@ STAGES: tuple[Kind, ...] = (
 
 def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
     """Return one host's changes, in the order in which they will be made."""
-    changes = [] if plan.spare else _prerequisites(plan, facts)
+    changes = (
+        [] if plan.spare else [*driver_changes(plan, facts.driver), *_prerequisites(plan, facts)]
+    )
     images = {image.ref: image for image in plan.images}
     changes += [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
     planned = {*plan.neighbours, *(container.id for container in plan.containers)}
@@ -41,7 +44,7 @@ def unseen_changes(plan: HostPlan) -> list[Change]:
     wanted += [("model", model.path) for model in plan.models if model.source != "directory"]
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
-    return [
+    return unseen_driver_changes(plan, reason) + [
         Change(host=plan.name, kind=kind, id=name, action="create", reason=reason)
         for kind, name in wanted
     ]

@@ -14,7 +14,7 @@ from pdinfra.planning.changes import host_changes, removals
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.work import HostWork, host_work, with_shares
 
-Mode = Literal["converge", "look", "doctor", "down"]
+Mode = Literal["converge", "again", "look", "doctor", "down"]
 
 
 @dataclass(frozen=True)

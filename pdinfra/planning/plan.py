@@ -26,6 +26,7 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
+from pdinfra.planning.drivers import driver_plan
 from pdinfra.planning.images import engine_image, image_problems, published, router_image
 from pdinfra.planning.models import (
     TINY_NAME,
@@ -67,6 +68,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         problems += found
         problems += image_problems(host, service.accelerator)
         problems += model_problems(host, inventory)
+        problems += driver_plan(host, service.accelerator)[1]
         problems += _tiny_problems(host, engines[host.name], assets)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
@@ -192,6 +194,7 @@ def _host_plan(
         neighbours=neighbours,
         memory=_memory(engines) + (ROUTER_BYTES if router else 0),
         runtimes=_runtimes(service, engines),
+        driver=driver_plan(host, service.accelerator)[0],
         registry_mirrors=tuple(service.registry_mirrors),
         pip_args=tuple(service.pip_args),
         observe=Observe(

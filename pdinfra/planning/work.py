@@ -10,6 +10,7 @@ from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image, Model, Plan, Share
 from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
+from pdinfra.planning.drivers import DriverWork, driver_work
 from pdinfra.planning.members import NO_MEMBERS, MemberWork
 
 
@@ -47,6 +48,7 @@ class HostWork(BaseModel):
 
     stages: tuple[Kind, ...]
     basics: BasicsWork
+    driver: DriverWork
     images: tuple[Image, ...]
     published: tuple[Image, ...]
     models: tuple[ModelWork, ...]
@@ -110,6 +112,7 @@ def host_work(
     return HostWork(
         stages=_stages(changes, members, check=check),
         basics=basics,
+        driver=driver_work(plan, changes),
         images=images,
         published=tuple(plan.published[i.ref] for i in images if i.ref in plan.published),
         models=tuple(_model_work(model) for model in plan.models if ("model", model.path) in todo),

@@ -12,6 +12,7 @@ from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
 from pdinfra.model.plan import Member
 from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
+from pdinfra.reading.driver import driver_fact
 from pdinfra.reading.model_dir import model_fact
 from pdinfra.reading.network import network_fact
 from pdinfra.reading.nvidia import nvidia_fact
@@ -44,6 +45,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
         nvidia=nvidia_fact(raw["nvidia"]) if "nvidia" in raw else None,
         members=_members(raw.get("router")),
+        driver=driver_fact(files),
     )
 
 

@@ -32,9 +32,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return changes, work, facts and checks; fail on what forbids to start anything.
 
-        Arguments: ``mode`` is ``converge`` (refuses on failed checks), ``look`` (only reports),
-        ``doctor`` (reports, hosts that did not answer as well, and says what else to try) or
-        ``down`` (removes every container of the service).
+        Arguments: ``mode`` is ``converge`` (refuses on failed checks), ``again`` (the same, after
+        a stage that the checks had to wait for), ``look`` (only reports), ``doctor`` (reports,
+        hosts that did not answer as well, and says what else to try) or ``down`` (removes every
+        container of the service).
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -50,10 +51,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             checks[:0] = reachable_checks(_answers(plan, variables))
         compared = compare(plan, facts, mode, check=self._task.check_mode)
         tried = trial(plan, facts, compared.changes, mode)
-        converging = mode in ("converge", "down")
+        converging = mode in ("converge", "again", "down")
         result |= {
             "changed": False,
-            **changes_model.document(compared.changes),
+            # A second look reports what is left; the run's changes are those of the first.
+            **({} if mode == "again" else changes_model.document(compared.changes)),
             "work": {host: order.model_dump(mode="json") for host, order in compared.work.items()},
             "todo": {
                 host: [*(order.stages if converging else ()), *tried.stages(host)]
@@ -64,15 +66,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "facts": {host: seen.model_dump(mode="json") for host, seen in facts.items()},
             "checks": [check.model_dump(mode="json") for check in checks],
         }
-        for change in compared.changes:
+        for change in () if mode == "again" else compared.changes:
             line = f"{change.action:8} {change.kind} {change.id} on {change.host}: {change.reason}"
             Display().display(line, color=None if change.action == "keep" else "yellow")
-        if mode != "converge":
+        if mode not in ("converge", "again"):
             return result
         if not plan.convergeable:
             cause = f"stack {plan.stack} validates and plans, but its roles are not built yet"
             return {**result, "failed": True, "msg": f"{cause}; nothing was touched"}
-        if bad := failures(checks):
+        new_driver = {host for host, order in compared.work.items() if "driver" in order.stages}
+        if bad := failures(checks, new_driver if mode == "converge" else ()):
             return {**result, "failed": True, "msg": "\n".join(str(check) for check in bad)}
         return result
 

@@ -49,7 +49,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         )
         checks += npu_ping.checks(plan, facts, _results(variables, plan, "pd_pinged", "results"))
         result |= {"changed": False, "checks": [check.model_dump(mode="json") for check in checks]}
-        bad = failures(checks)
+        new_driver = [host for host, work in compared["work"].items() if "driver" in work["stages"]]
+        bad = failures(checks, new_driver)
         if bad and self._task.args.get("refuse", False):
             return {**result, "failed": True, "msg": "\n".join(str(check) for check in bad)}
         return result

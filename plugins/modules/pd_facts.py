@@ -132,6 +132,9 @@ FILES = (
     "/proc/net/if_inet6",
     "/proc/sys/net/ipv4/ip_local_port_range",
     "/proc/sys/net/ipv4/ip_local_reserved_ports",
+    "/usr/local/Ascend/driver/version.info",
+    "/usr/local/Ascend/firmware/version.info",
+    "/run/pdinfra/ascend-reboot",
 )
 DISKS = ("/", "/var", "/var/lib", "/var/lib/docker", "/var/cache")
 INFO = ("DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy")

@@ -1,0 +1,1 @@
+"""Simulators of what this machine does not have."""

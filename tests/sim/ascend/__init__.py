@@ -1,0 +1,1 @@
+"""A simulated Ascend host; see README.md."""
