@@ -8,6 +8,7 @@ import array
 import fcntl
 import glob
 import http.client
+import itertools
 import json
 import os
 import re
@@ -144,6 +145,7 @@ DAEMONS = ("chronyd", "ntpd", "systemd-timesyn", "ptp4l", "phc2sys", "firewalld"
 AT_BOOT = "/etc/systemd/system/multi-user.target.wants/docker.service"
 """What `systemctl enable docker` makes."""
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
+CHUNK = 1 << 16
 RESOLVE_SECONDS = 3.0
 SIOCGIFCONF = 0x8912
 IFREQ_BYTES = 40
@@ -195,7 +197,10 @@ def read_file(path: str, limit: int = 8 << 20) -> str | None:
     """Return a file's text, or None where there is none to read."""
     try:
         with open(path, "rb") as handle:
-            return handle.read(limit).decode("utf-8", "replace")
+            # The kernel wants memory for as much as is asked of some of its files, and refuses.
+            parts = iter(lambda: handle.read(CHUNK), b"")
+            text = b"".join(itertools.islice(parts, limit // CHUNK))
+            return text.decode("utf-8", "replace")
     except OSError:
         return None
 

@@ -184,6 +184,17 @@ def test_process_that_listens_on_a_port_is_found() -> None:
     assert pd_facts.listeners({port}) == {}
 
 
+def test_files_of_the_kernel_are_read_that_refuse_a_large_read() -> None:
+    assert pd_facts.read_file("/proc/sys/net/ipv4/ip_local_reserved_ports") is not None
+
+
+def test_large_file_is_read_whole_up_to_the_limit(tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_text("x" * (3 * pd_facts.CHUNK + 1))
+    assert pd_facts.read_file(str(large)) == large.read_text()
+    assert pd_facts.read_file(str(large), limit=pd_facts.CHUNK) == "x" * pd_facts.CHUNK
+
+
 def test_free_space_of_a_folder_that_is_not_there_is_unknown(tmp_path: Path) -> None:
     assert pd_facts.free(str(tmp_path))
     assert pd_facts.free(str(tmp_path / "none")) is None
