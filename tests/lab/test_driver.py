@@ -28,6 +28,8 @@ ASCEND = {
     "pd_accelerator": "ascend",
     "pd_connector": "MooncakeConnectorV1",
     "pd_image": "registry.example/engine:1",
+    # The default for Ascend is more than the memory of a machine that holds a lab.
+    "pd_shm_gib": 1,
     # The simulated packages build no kernel module.
     "ascend_driver_prerequisites": [],
 }
