@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import docker
@@ -23,11 +24,16 @@ def engine() -> Iterator[docker.DockerClient]:
 @pytest.fixture(scope="session")
 def labs() -> Iterator[None]:
     """Begin without the labs of these tests, and leave none."""
-    for name in (NAME, OTHER):
-        lab("down", name=name)
+    _remove()
     yield
+    _remove()
+
+
+def _remove() -> None:
+    """Take the labs down, and their inventories away: `lab down` leaves those that were edited."""
     for name in (NAME, OTHER):
         lab("down", name=name)
+        shutil.rmtree(Lab(name).inventory, ignore_errors=True)
 
 
 @pytest.fixture
