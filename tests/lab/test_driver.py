@@ -215,7 +215,8 @@ def test_reboot_by_hand_is_noticed(installed: Host) -> None:
     assert installed.running() == "24.1.0"
     restarted = command("docker", "restart", CONTAINER)
     assert restarted.code == 0, restarted.text
-    installed.sh("systemctl is-system-running --wait")
+    ready = installed.sh("timeout 60 sh -c 'until systemctl is-active -q ssh; do sleep 0.2; done'")
+    assert ready.code == 0, ready.text
     done = installed.converge(package)
     assert done.code == 0, done.text
     assert changed(done) == 0
