@@ -11,7 +11,11 @@ import docker
 import pytest
 import yaml
 
+from pdinfra.lab import faults
+from pdinfra.lab import state as memory
 from pdinfra.lab.engine import execute
+from pdinfra.lab.faults import INSIDE, Switch
+from pdinfra.lab.names import Lab
 from tests.lab.labs import INVENTORY, NAME, OTHER, ansible, containers, identities, lab
 
 pytestmark = pytest.mark.lab
@@ -19,7 +23,7 @@ pytestmark = pytest.mark.lab
 Hosts = list[dict[str, str]]
 
 
-def faults() -> dict[str, list[str]]:
+def shown_faults() -> dict[str, list[str]]:
     """Return each host's faults, as `lab status` shows them."""
     return {row["name"]: row["faults"] for row in lab("status", "--json").json["hosts"]}
 
@@ -158,11 +162,11 @@ def test_a_hosts_fault_is_seen_and_mended(
     hosts: Hosts, engine: docker.DockerClient, fault: str
 ) -> None:
     assert lab("fault", "on", "node2", fault).code == 0
-    shown = faults()
+    shown = shown_faults()
     assert (shown["node1"], shown["node2"]) == ([], [fault])
     assert not hears(engine, "node1", "node2")
     assert lab("fault", "off", "node2", fault).code == 0
-    assert faults()["node2"] == []
+    assert shown_faults()["node2"] == []
     assert hears(engine, "node1", "node2")
 
 
@@ -184,7 +188,7 @@ def test_up_brings_a_dead_host_back_as_it_was(hosts: Hosts, engine: docker.Docke
 def test_a_partition_hits_one_pair_only(hosts: Hosts, engine: docker.DockerClient) -> None:
     assert lab("fault", "on", "node1", "partition", "--peer", "node2").code == 0
     address = hosts[1]["address"]
-    assert faults()["node1"] == [f"partition peer={address}"]
+    assert shown_faults()["node1"] == [f"partition peer={address}"]
     assert not hears(engine, "node1", "node2")
     assert ansible("all", "-m", "ping").code == 0
     assert lab("fault", "off", "node1", "--all").code == 0
@@ -200,14 +204,16 @@ def test_faults_inside_a_host_leave_nothing_behind(
         files = "cat /etc/hosts /etc/environment; df /dev/shm"
         return execute(container, ["sh", "-c", f"{files}; ip route; iptables -S; tc qdisc"])[1]
 
-    assert lab("fault", "on", "node2", "drop-port", "--port", "9").code == 0
-    assert lab("fault", "off", "node2", "--all").code == 0
+    mine = Lab(NAME)
+    state = memory.load(mine)
+    assert state is not None
     before = seen()
-    for fault in ("loopback-name", "no-route", "proxy", "slow-network", "small-shm"):
-        assert lab("fault", "on", "node2", fault).code == 0
-        assert seen() != before, fault
-        assert lab("fault", "off", "node2", fault).code == 0
-        assert seen() == before, fault
+    for fault in INSIDE.values():
+        switch = Switch("node2", fault.name, peer="node1", port=9)
+        faults.on(engine, mine, state, switch)
+        assert seen() != before, fault.name
+        faults.off(engine, mine, state, switch)
+        assert seen() == before, fault.name
 
 
 def test_wrong_fault_is_refused_with_those_that_there_are(hosts: Hosts) -> None:

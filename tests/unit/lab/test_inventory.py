@@ -94,4 +94,5 @@ def test_variables_check_host_keys_and_name_no_absolute_path() -> None:
     assert "StrictHostKeyChecking=yes" in variables["ansible_ssh_common_args"]
     assert ".lab/t1/known_hosts" in variables["ansible_ssh_common_args"]
     assert variables["ansible_ssh_private_key_file"].startswith("{{ inventory_dir }}/../../.lab/t1")
-    assert "127.0.0.1:5555/pdinfra" in text
+    assert variables["pd_image_push"] == "127.0.0.1:5555/pdinfra"
+    assert variables["pd_image_registry"] == "quay.io/pdinfra"
