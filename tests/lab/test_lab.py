@@ -11,8 +11,10 @@ import docker
 import pytest
 import yaml
 
+from pdinfra.driver.look import DriverError
 from pdinfra.lab import faults
 from pdinfra.lab import state as memory
+from pdinfra.lab.down import down
 from pdinfra.lab.engine import execute
 from pdinfra.lab.faults import INSIDE, Switch
 from pdinfra.lab.names import Lab
@@ -138,22 +140,28 @@ def test_two_labs_live_side_by_side(hosts: Hosts, engine: docker.DockerClient) -
     assert identities(engine) == before
 
 
-def test_a_lab_of_another_checkout_is_left_alone(
+def test_a_lab_of_another_checkout_is_refused(
+    hosts: Hosts, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    with pytest.raises(DriverError, match=f"belongs to .*{NAME}") as refused:
+        down(engine, Lab(NAME, tmp_path), print)
+    assert refused.value.code == 1
+    assert set(identities(engine)) >= {Lab(NAME).container("node1"), Lab(NAME).registry}
+
+
+def test_a_lab_whose_keys_are_gone_is_left_alone(
     hosts: Hosts, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     before = identities(engine)
-    network = engine.networks.get(f"pdinfra-lab-{NAME}")
-    home = Path(network.attrs["Labels"]["pdinfra.lab.home"])
-    assert home == INVENTORY.parents[1] / ".lab" / NAME
-    shutil.copy(home / "lab.json", tmp_path / "lab.json")
-    (home / "lab.json").unlink()
+    kept = Lab(NAME).home / "lab.json"
+    shutil.move(kept, tmp_path)
     try:
         result = lab("up", "--hosts", "1")
     finally:
-        shutil.copy(tmp_path / "lab.json", home / "lab.json")
+        shutil.move(tmp_path / "lab.json", kept)
     assert result.code == 1
-    assert "keys" in result.err
-    assert "Fix:" in result.err
+    assert "are gone" in result.err
+    assert "Fix: `lab down" in result.err
     assert identities(engine) == before
 
 
