@@ -22,8 +22,8 @@ class Load:
     url: str
     model: str
     threads: int = 2
-    tokens: int = 24
-    pause: float = 1.0
+    tokens: int = 8
+    pause: float = 2.0
     answered: int = 0
     failed: list[str] = field(default_factory=list)
 

@@ -21,7 +21,6 @@ LAB = (sys.executable, "-m", "pdinfra", "lab")
         (("down", "--keep-images", "--purge"), "--purge"),
         (("fault", "off"), "--all"),
         (("fault", "off", "node1"), "--all"),
-        (("fault", "on", "node1", "pause", "--name", "never-up"), "`lab up`"),
     ],
 )
 def test_wrong_use_is_refused_with_2(words: tuple[str, ...], said: str) -> None:

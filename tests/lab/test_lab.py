@@ -244,3 +244,9 @@ def test_down_leaves_nothing_but_pushed_images(hosts: Hosts, engine: docker.Dock
     assert engine.volumes.list(filters=label) == []
     assert [v.name for v in engine.volumes.list(filters={"label": "pdinfra.lab="})]
     assert lab("status").code == 1
+
+
+def test_a_fault_in_a_lab_that_was_never_up_says_how_to_make_it() -> None:
+    result = lab("fault", "on", "node1", "pause", name="never-up")
+    assert result.code == 2, result.text
+    assert "`lab up`" in result.err
