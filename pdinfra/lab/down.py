@@ -6,6 +6,7 @@ import shutil
 
 import docker
 from docker.errors import APIError, NotFound
+from docker.models.containers import Container
 
 from pdinfra.lab import files, hosts, network
 from pdinfra.lab import state as memory
@@ -24,7 +25,11 @@ def down(
     """
     known = network.find(client, lab)
     mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={lab.name}"}
-    removed = list(hosts.find(client, lab))
+    found = hosts.find(client, lab)
+    removed = list(found)
+    if keep_images:
+        for host in found.values():
+            _empty(host)
     for container in client.containers.list(all=True, filters=mine):
         container.remove(force=True, v=True)
     if known is not None:
@@ -39,6 +44,12 @@ def down(
         shutil.rmtree(lab.home, ignore_errors=True)
         _purge(client, say)
     return removed
+
+
+def _empty(host: Container) -> None:
+    """Remove a running host's containers: only its images are to be found again."""
+    if host.status == "running":
+        host.exec_run(["sh", "-c", "docker ps -aq | xargs --no-run-if-empty docker rm -f"])
 
 
 def _purge(client: docker.DockerClient, say: Say) -> None:
