@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import shlex
 import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from pdinfra.cli.options import DEFAULT_INVENTORY, InventoryOption, LimitOption, reported, run
-from pdinfra.driver.look import INVALID, DriverError, Look, look
+from pdinfra.driver.hosts import connections
+from pdinfra.driver.look import INVALID, DriverError, planned
+from pdinfra.model.plan import Plan
 
 LOCAL = "local"
 
@@ -25,33 +26,31 @@ def logs(
 ) -> None:
     """Show the log of one instance or the router."""
     with reported(as_json=False):
-        seen = look(run("playbooks/look.yml", inventory, limit))
-        host, container = _find(seen, instance)
+        # No host is looked at: the others may be down, that may be why somebody reads a log.
+        host, container = _find(planned(run("playbooks/validate.yml", inventory, limit)), instance)
     command = ["docker", "logs", "--tail", str(tail), *(["--follow"] if follow else []), container]
-    raise typer.Exit(subprocess.run([*_remote(inventory, host), *command], check=False).returncode)
+    reach = _reach(host, connections(inventory)[host])
+    raise typer.Exit(subprocess.run([*reach, *command], check=False).returncode)
 
 
-def _find(seen: Look, instance: str) -> tuple[str, str]:
+def _find(plan: Plan, instance: str) -> tuple[str, str]:
     """Return host and container of an id. Raises DriverError with the ids that there are."""
-    for host in seen.plan.hosts:
-        for container in host.containers:
-            if container.id == instance:
-                return host.name, container.name
-    known = ", ".join(c.id for host in seen.plan.hosts for c in host.containers)
+    containers = [container for host in plan.hosts for container in host.containers]
+    for container in containers:
+        if container.id == instance:
+            return container.host, container.name
+    known = ", ".join(container.id for container in containers)
     raise DriverError([f"{instance}: no such instance. Fix: use one of {known}"], INVALID)
 
 
-def _remote(inventory: Path, host: str) -> list[str]:
+def _reach(host: str, variables: Mapping[str, Any]) -> list[str]:
     """Return what goes before a command so that it runs on a host: nothing, or ssh."""
-    tool = Path(sys.executable).with_name("ansible-inventory")
-    command = [str(tool), "-i", str(inventory), "--host", host]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    variables: dict[str, Any] = jsonlib.loads(found)
     if variables.get("ansible_connection") == LOCAL:
         return []
-    address = str(variables.get("ansible_host", host))
-    user = variables.get("ansible_user")
-    ssh = ["ssh", *(["-i", key] if (key := variables.get("ansible_ssh_private_key_file")) else [])]
-    ssh += str(variables.get("ansible_ssh_common_args", "")).split()
+    key = variables.get("ansible_ssh_private_key_file") or variables.get("ansible_private_key_file")
+    address, user = str(variables.get("ansible_host", host)), variables.get("ansible_user")
+    ssh = ["ssh", *(["-i", str(key)] if key else [])]
+    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+        ssh += shlex.split(str(variables.get(name, "")))
     ssh += ["-p", str(variables.get("ansible_port", 22)), f"{user}@{address}" if user else address]
     return [*ssh, "sudo"] if variables.get("ansible_become") else ssh

@@ -15,7 +15,6 @@ import re
 import shutil
 import socket
 import struct
-import subprocess
 import threading
 import time
 import urllib.parse
@@ -445,31 +444,9 @@ def fetch(url: str) -> str | None:
         return None
 
 
-def command(argv: tuple[str, ...], seconds: int = 30) -> dict[str, Any]:
-    """Return exit code and output of a command; the code is None where there was no answer."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=seconds,
-            check=False,
-        )
-    except FileNotFoundError:
-        return {"rc": None, "stdout": "", "stderr": "%s: command not found" % argv[0]}
-    except subprocess.TimeoutExpired:
-        return {"rc": None, "stdout": "", "stderr": "no answer within %d s" % seconds}
-    return {
-        "rc": done.returncode,
-        "stdout": done.stdout.decode("utf-8", "replace"),
-        "stderr": done.stderr.decode("utf-8", "replace"),
-    }
-
-
 def nvidia() -> dict[str, Any]:
     """Return what NVIDIA's tools say of the driver and its GPUs, and where the toolkit is."""
-    return {"smi": command(NVIDIA_SMI), "toolkit": shutil.which("nvidia-container-runtime")}
+    return {"smi": pd_ascend.run(*NVIDIA_SMI), "toolkit": shutil.which("nvidia-container-runtime")}
 
 
 def free(path: str) -> int | None:
