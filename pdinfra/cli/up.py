@@ -31,6 +31,7 @@ from pdinfra.driver.look import (
     look,
     proof,
     reasons,
+    unproven,
 )
 from pdinfra.driver.run import Event
 from pdinfra.driver.status import status
@@ -54,7 +55,7 @@ def up(
         seen = look(done)
         _refuse(seen)
         proven = proof(done)
-        if done.rc and (proven is None or proven.ok):
+        if done.rc and (proven is None or proven.ok or not unproven(done)):
             raise DriverError(reasons(done), FAILED)
     seconds = round(time.monotonic() - started, 1)
     ok = proven is not None and proven.ok

@@ -93,6 +93,11 @@ def proof(run: Run) -> Proof | None:
     return Proof.model_validate(found) if found else None
 
 
+def unproven(run: Run) -> bool:
+    """Tell whether all that went wrong in a run is that the proof did not hold."""
+    return all(failure.action == "pdinfra_verify" for failure in run.failures)
+
+
 def reasons(run: Run) -> list[str]:
     """Return why a run failed, one line for each reason."""
     if run.failures:

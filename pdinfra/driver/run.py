@@ -25,6 +25,7 @@ class Failure:
     host: str
     task: str
     message: str
+    action: str = ""
 
 
 @dataclass
@@ -59,7 +60,9 @@ class Run:
             message = str(result.get("msg", "")).strip()
             self.failures.append(Failure(data["host"], "unreachable", message))
         if kind == "runner_on_failed" and not data.get("ignore_errors"):
-            self.failures.append(Failure(data["host"], data.get("task", ""), _message(result)))
+            action = str(data.get("task_action", ""))
+            task = data.get("task", "")
+            self.failures.append(Failure(data["host"], task, _message(result), action))
 
 
 def run_playbook(

@@ -208,6 +208,16 @@ def stop(address: str, port: int, token: str) -> bool:
         connection.close()
 
 
+def wait_closed(address: str, port: int, seconds: float = 10.0) -> None:
+    """Wait until nobody listens there any more: it says goodbye before it goes."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+            if probe.connect_ex((address, port)):
+                return
+        time.sleep(0.05)
+
+
 def bind(params: dict[str, Any]) -> Server:
     """Return a server that listens; one that an interrupted run left behind makes room."""
     address, port = params["address"], params["port"]
@@ -295,7 +305,10 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True)
     if params["state"] == "stopped":
-        module.exit_json(changed=stop(params["address"], params["port"], params["token"]))
+        stopped = stop(params["address"], params["port"], params["token"])
+        if stopped:
+            wait_closed(params["address"], params["port"])
+        module.exit_json(changed=stopped)
     try:
         start(params)
     except (ServeError, OSError) as error:
