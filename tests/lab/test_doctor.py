@@ -134,7 +134,7 @@ def healthy() -> Iterator[None]:
     lab("up", "--hosts", "3")
     lab("fault", "off", "--all")
     yield
-    lab("fault", "off", "--all")
+    lab("down")
 
 
 def inventory(
