@@ -28,10 +28,11 @@ ASCEND_MOUNTS = (
     "/usr/local/bin/npu-smi",
     "/usr/local/Ascend/driver/lib64",
     "/usr/local/Ascend/driver/version.info",
+    "/usr/local/Ascend/driver/tools/hccn_tool",
     "/etc/ascend_install.info",
     "/etc/hccn.conf",
 )
-"""vllm-ascend's documented mounts, plus hccn.conf without which KV transfer gives garbage."""
+"""vllm-ascend's documented mounts; without the last one KV transfer gives garbage (#7711)."""
 
 NVIDIA_ULIMITS = ("memlock:-1:-1", "stack:67108864:67108864")
 """Guide vllm-pd-connectors."""
