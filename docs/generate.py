@@ -161,6 +161,7 @@ MEMBERS: dict[str, Iterable[str]] = {
     "hosts": HostStatus.model_fields,
     "pairs": PairProof.model_fields,
     "completion": Completion.model_fields,
+    "tests": ("host", "test", "ok", "outcome", "message"),
     "checks": [name for name in Check.model_fields if name != "invalid"],
 }
 """What is inside the fields of the JSON documents."""
@@ -170,6 +171,7 @@ DOCUMENTS: dict[str, Iterable[str]] = {
     "`up`": ("ok", "changes", "summary", "verify", "seconds"),
     "`status`": ServiceStatus.model_fields,
     "`verify`": Proof.model_fields,
+    "`verify --hosts`": ("ok", "tests"),
     "`doctor`": ("ok", "checks"),
     "`down`": ("ok", "changes", "summary"),
     "`lab up`": ("ok", *LabStatus.model_fields, "seconds"),
