@@ -22,8 +22,8 @@ class Load:
     url: str
     model: str
     threads: int = 2
-    tokens: int = 8
-    pause: float = 2.0
+    tokens: int = 4
+    pause: float = 4.0
     answered: int = 0
     failed: list[str] = field(default_factory=list)
 
