@@ -36,6 +36,7 @@ from pdinfra.driver.look import (
 from pdinfra.driver.run import Event
 from pdinfra.driver.status import status
 from pdinfra.model.changes import document
+from pdinfra.model.checks import Check
 
 
 def up(
@@ -77,6 +78,9 @@ def _announce(event: Event, json: bool) -> None:
     compared = data.get("res") or {}
     if data.get("task_action") == "pdinfra_changes" and "changes" in compared:
         show_changes(err if json else out, changes(dict(compared)))
+        for check in compared.get("checks", []):
+            if check["status"] == "warn":
+                err.print(f"! {Check.model_validate(check)}", style="yellow", markup=False)
 
 
 def _refuse(seen: Look) -> None:

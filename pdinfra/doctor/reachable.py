@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
@@ -18,7 +18,16 @@ REACHABLE = Rule(
 RULES: tuple[Rule, ...] = (REACHABLE,)
 
 
-def reachable_checks(hosts: Mapping[str, str]) -> Iterator[Check]:
-    """Yield whether each host answered. hosts: what Ansible said of it, empty if all went well."""
+def reachable_checks(hosts: Mapping[str, str], spare: Container[str] = ()) -> Iterator[Check]:
+    """Yield whether each host answered. hosts: what Ansible said of it, empty if all went well.
+
+    A ``spare`` host is in no group. It may be off; but then nothing can be removed from it.
+    """
     for host, message in hosts.items():
-        yield REACHABLE.bad(host, message) if message else REACHABLE.ok(host, "answers")
+        if not message:
+            yield REACHABLE.ok(host, "answers")
+        elif host in spare:
+            fix = "nothing, if it is off; else what it still runs of the service stays there"
+            yield REACHABLE.bad(host, message, fix=fix, severity="warn")
+        else:
+            yield REACHABLE.bad(host, message)

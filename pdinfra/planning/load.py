@@ -28,6 +28,7 @@ INTERNAL = frozenset(
         "pd_planned",
         "pd_compared",
         "pd_observed",
+        "pd_observed_spare",
         "pd_waited",
         "pd_listening",
         "pd_connected",

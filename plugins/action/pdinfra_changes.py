@@ -21,7 +21,7 @@ from pdinfra.planning.trial import trial
 from pdinfra.planning.work import publications
 from pdinfra.reading.host import host_facts
 
-OBSERVED = "pd_observed"
+OBSERVED = ("pd_observed", "pd_observed_spare")
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -44,11 +44,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         facts = {
             host: host_facts(host, observed["raw"])
             for host in (host.name for host in plan.hosts)
-            if (observed := variables["hostvars"][host].get(OBSERVED)) and "raw" in observed
+            if "raw" in (observed := _observed(variables, host))
         }
         checks = examine(plan, facts, time.time())
-        if mode == "doctor":
-            checks[:0] = reachable_checks(_answers(plan, variables))
+        spare = {host.name for host in plan.hosts if host.spare}
+        asked = _answers(plan, variables)
+        if mode != "doctor":
+            # The run has ended where any other host did not answer.
+            asked = {host: message for host, message in asked.items() if host in spare and message}
+        checks[:0] = reachable_checks(asked, spare)
         compared = compare(plan, facts, mode, check=self._task.check_mode)
         tried = trial(plan, facts, compared.changes, mode)
         converging = mode in ("converge", "again", "down")
@@ -85,7 +89,13 @@ def _answers(plan: Plan, variables: dict[str, Any]) -> dict[str, str]:
     asked = set(variables["ansible_play_hosts_all"])
     answers = {}
     for host in (host.name for host in plan.hosts if host.name in asked):
-        observed = variables["hostvars"][host].get(OBSERVED) or {}
+        observed = _observed(variables, host)
         message = str(observed.get("msg", "")).strip() or "it was not looked at"
         answers[host] = "" if "raw" in observed else message
     return answers
+
+
+def _observed(variables: dict[str, Any], host: str) -> dict[str, Any]:
+    """Return what the task that looked at a host registered; empty if none did."""
+    found = (variables["hostvars"][host].get(name) or {} for name in OBSERVED)
+    return next((dict(each) for each in found if each and not each.get("skipped")), {})

@@ -6,6 +6,7 @@ Faults that do not touch each other share a run: what is expected stays exact.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -43,11 +44,11 @@ class Fault:
     peer: str = ""
 
     def on(self) -> None:
-        """Switch it on."""
-        options = [] if self.device is None else ["--device", str(self.device)]
-        options += ["--peer", self.peer] if self.peer else []
-        switched = lab("fault", "on", self.host, self.name, *options)
-        assert switched.code == 0, switched.text
+        """Switch it on, as `lab fault` does, without a new Python each time."""
+        words = [self.name]
+        words += [] if self.device is None else ["--device", str(self.device)]
+        words += ["--peer", self.peer] if self.peer else []
+        switch(self.host, "on", *words)
 
 
 @dataclass(frozen=True)
@@ -221,6 +222,12 @@ def inside(host: str, script: str) -> Result:
     return command("docker", "exec", f"pdinfra-lab-{LAB}-{host}", "sh", "-c", script)
 
 
+def switch(host: str, *words: str) -> None:
+    """Switch the simulator's faults of a host."""
+    switched = inside(host, shlex.join(("/opt/pdinfra-sim/fault", *words)))
+    assert switched.code == 0, switched.text
+
+
 def doctor() -> list[dict[str, Any]]:
     """Return every check of one run."""
     result = pdinfra("doctor", "--json", inventory=INVENTORY)
@@ -257,7 +264,6 @@ def hosts() -> Iterator[None]:
     variables = INVENTORY / "group_vars" / "all.yml"
     known = yaml.safe_load(variables.read_text())
     variables.write_text(yaml.safe_dump(known | SERVICE))
-    assert lab("fault", "off", "--all").code == 0
     judge(())
     yield
     judge(())
@@ -268,8 +274,8 @@ def hosts() -> Iterator[None]:
 def healthy(hosts: None) -> Iterator[None]:
     """The hosts, with no fault left after the test."""
     yield
-    off = lab("fault", "off", "--all")
-    assert off.code == 0, off.text
+    for host in (A, B):
+        switch(host, "off", "--all")
 
 
 @pytest.mark.usefixtures("healthy")

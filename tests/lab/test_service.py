@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,10 +74,14 @@ def move_to_no_group(host: str) -> None:
 @pytest.fixture(scope="module")
 def service() -> Iterator[Result]:
     """Router, a prefill and two decode hosts, from nothing."""
+    # `lab down` leaves an inventory that was edited.
+    lab("down")
+    shutil.rmtree(INVENTORY, ignore_errors=True)
     made = lab("up", "--hosts", "4")
     assert made.code == 0, made.text
     yield up()
     lab("down")
+    shutil.rmtree(INVENTORY, ignore_errors=True)
 
 
 def test_up_proves_every_pair_across_hosts(service: Result) -> None:

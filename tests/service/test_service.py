@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from pdinfra.verify.counters import EXTERNAL, prompt_tokens
 from tests.commands import (
@@ -253,6 +254,23 @@ def test_killed_engine_comes_back_by_itself() -> None:
     print(f"answered {seconds:.0f} s after the restart")
     assert containers()[DECODE]["Id"] == before["Id"]
     assert pdinfra("verify").code == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_host_in_no_group_may_be_off_and_is_told(tmp_path: Path) -> None:
+    inventory = changed_inventory(tmp_path)
+    path = inventory / "hosts.yml"
+    hosts = yaml.safe_load(path.read_text())
+    off = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    hosts["all"].setdefault("hosts", {})["retired"] = off
+    path.write_text(yaml.safe_dump(hosts))
+    before = identities()
+    result = pdinfra("up", "--yes", inventory=inventory)
+    assert result.code == 0, result.text
+    assert "retired: reachable: found " in result.err
+    assert "stays there" in result.err
+    assert identities() == before
+    assert playbook("site.yml", inventory=inventory).code == 0
 
 
 @pytest.mark.usefixtures("service")

@@ -32,6 +32,11 @@ def test_host_that_does_not_answer_is_a_finding_with_what_ansible_said() -> None
     assert "ssh" in bad.fix
 
 
+def test_host_in_no_group_may_be_off() -> None:
+    (off,) = reachable_checks({"a": "No route to host"}, spare={"a"})
+    assert (off.status, off.found) == ("warn", "No route to host")
+
+
 def test_every_rule_is_documented_whole_and_named_once() -> None:
     rules = catalogue()
     assert [name for name, count in Counter(rule.id for rule in rules).items() if count > 1] == []
