@@ -190,7 +190,7 @@ def test_verify_reads_the_engines_own_counters() -> None:
 
 
 @pytest.mark.usefixtures("service")
-def test_stopped_prefill_is_named_and_up_repairs_it_alone() -> None:
+def test_stopped_then_removed_prefill_is_named_planned_and_repaired_alone() -> None:
     before = identities()
     command("docker", "stop", f"pd-pd-{PREFILL}")
     verify = pdinfra("verify", "--json")
@@ -198,16 +198,12 @@ def test_stopped_prefill_is_named_and_up_repairs_it_alone() -> None:
     assert verify.json["ok"] is False
     assert any(PREFILL in problem and "exited" in problem for problem in verify.json["problems"])
     assert pdinfra("status").code == 1
-    up = pdinfra("up", "--json")
-    assert up.code == 0, up.text
-    assert (up.json["summary"]["replace"], up.json["summary"]["keep"]) == (1, 2)
-    after = identities()
-    assert {name for name in ALL if after[name] != before[name]} == {PREFILL}
+    stopped = pdinfra("plan", "--json", "--detailed-exitcode")
+    assert stopped.code == 2
+    (change,) = [c for c in stopped.json["changes"] if c["action"] != "keep"]
+    assert (change["id"], change["action"]) == (PREFILL, "replace")
+    assert "is exited" in change["reason"]
 
-
-@pytest.mark.usefixtures("service")
-def test_removed_prefill_is_planned_created_and_used_again_without_the_router() -> None:
-    before = identities()
     command("docker", "rm", "-f", f"pd-pd-{PREFILL}")
     status = pdinfra("status", "--json")
     assert status.code == 1
@@ -220,23 +216,6 @@ def test_removed_prefill_is_planned_created_and_used_again_without_the_router() 
     after = identities()
     assert {name for name in ALL if after[name] != before[name]} == {PREFILL}
     assert answers()
-
-
-@pytest.mark.usefixtures("service")
-def test_changed_setting_replaces_its_instance_alone_and_says_why(tmp_path: Path) -> None:
-    inventory = changed_inventory(tmp_path, pd_decode={"max_model_len": 4096})
-    before = identities()
-    plan = pdinfra("plan", "--json", inventory=inventory)
-    (change,) = [c for c in plan.json["changes"] if c["action"] != "keep"]
-    assert (change["id"], change["action"]) == (DECODE, "replace")
-    assert change["fields"] == [{"field": "--max-model-len", "old": "8192", "new": "4096"}]
-    drifted = playbook("site.yml", "--check", "--diff", inventory=inventory)
-    assert drifted.code == 0, drifted.text
-    assert identities() == before
-    up = pdinfra("up", inventory=inventory)
-    assert up.code == 0, up.text
-    after = identities()
-    assert {name for name in ALL if after[name] != before[name]} == {DECODE}
 
 
 @pytest.mark.usefixtures("service")
@@ -303,6 +282,23 @@ def test_no_permission_for_docker_is_one_line_with_the_fix(tmp_path: Path) -> No
     assert "no permission" in result.err
     assert "group docker" in result.err
     assert identities() == before
+
+
+@pytest.mark.usefixtures("service")
+def test_changed_setting_replaces_its_instance_alone_and_says_why(tmp_path: Path) -> None:
+    inventory = changed_inventory(tmp_path, pd_decode={"max_model_len": 4096})
+    before = identities()
+    plan = pdinfra("plan", "--json", inventory=inventory)
+    (change,) = [c for c in plan.json["changes"] if c["action"] != "keep"]
+    assert (change["id"], change["action"]) == (DECODE, "replace")
+    assert change["fields"] == [{"field": "--max-model-len", "old": "8192", "new": "4096"}]
+    drifted = playbook("site.yml", "--check", "--diff", inventory=inventory)
+    assert drifted.code == 0, drifted.text
+    assert identities() == before
+    up = pdinfra("up", inventory=inventory)
+    assert up.code == 0, up.text
+    after = identities()
+    assert {name for name in ALL if after[name] != before[name]} == {DECODE}
 
 
 def test_down_leaves_no_container_and_keeps_images_and_model(first_up: Result) -> None:
