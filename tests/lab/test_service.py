@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 LAB = "svc"
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 HOSTS = INVENTORY / "hosts.yml"
-OLD = {"router", "prefill-node2-0", "decode-node3-0", "decode-node4-0"}
+OLD = {"router", "prefill-node2-0", "decode-node2-0", "decode-node3-0"}
 Identities = dict[str, tuple[str, str]]
 
 
@@ -63,22 +63,24 @@ def external(host: str) -> int:
     return prompt_tokens(text).get(EXTERNAL, 0)
 
 
-def move_to_no_group(host: str) -> None:
-    """Take a host out of its groups; it stays in the inventory."""
+def put_into_groups(host: str, *names: str) -> None:
+    """Put a host into exactly these groups; it stays in the inventory."""
     inventory: dict[str, Any] = yaml.safe_load(HOSTS.read_text())
-    for group in inventory["all"]["children"].values():
+    for name, group in inventory["all"]["children"].items():
         group["hosts"].pop(host, None)
+        group["hosts"].update({host: None} if name in names else {})
     HOSTS.write_text(yaml.safe_dump(inventory))
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Result]:
-    """Router, a prefill and two decode hosts, from nothing."""
+    """Router, two decode hosts, one of them with prefill, from nothing."""
     # `lab down` leaves an inventory that was edited.
     lab("down")
     shutil.rmtree(INVENTORY, ignore_errors=True)
-    made = lab("up", "--hosts", "4")
+    made = lab("up", "--hosts", "3")
     assert made.code == 0, made.text
+    put_into_groups("node2", "prefill", "decode")
     yield up()
     lab("down")
     shutil.rmtree(INVENTORY, ignore_errors=True)
@@ -90,7 +92,7 @@ def test_up_proves_every_pair_across_hosts(service: Result) -> None:
     verify = pdinfra("verify", "--json", inventory=INVENTORY)
     assert verify.code == 0, verify.text
     pairs = {(pair["prefill"], pair["decode"]) for pair in verify.json["pairs"]}
-    assert pairs == {("prefill-node2-0", f"decode-node{n}-0") for n in (3, 4)}
+    assert pairs == {("prefill-node2-0", f"decode-node{n}-0") for n in (2, 3)}
     assert all(pair["external_tokens"] > 0 for pair in verify.json["pairs"])
     assert verify.json["completion"]["text"].strip()
     assert pdinfra("status", inventory=INVENTORY).code == 0
@@ -105,7 +107,7 @@ def test_doctor_has_nothing_to_say_about_a_healthy_service() -> None:
 
 @pytest.mark.usefixtures("service")
 def test_a_second_run_a_limited_one_and_a_dry_one_change_nothing() -> None:
-    before = identities(4)
+    before = identities(3)
     assert set(before) == OLD
     again = up()
     assert again.code == 0, again.text
@@ -116,13 +118,13 @@ def test_a_second_run_a_limited_one_and_a_dry_one_change_nothing() -> None:
     dry = playbook("site.yml", "--check", "--diff", inventory=INVENTORY)
     assert dry.code == 0, dry.text
     assert "changed=0" in dry.out
-    assert identities(4) == before
+    assert identities(3) == before
 
 
 @pytest.mark.usefixtures("service")
 def test_a_new_decode_host_joins_under_load_and_leaves_again() -> None:
-    before = identities(4)
-    assert lab("up", "--hosts", "5").code == 0
+    before = identities(3)
+    assert lab("up", "--hosts", "4").code == 0
     url = f"http://{address('node1')}:8000"
     with Load(url, "tiny-qwen2") as load:
         dry = playbook("site.yml", "--check", "--diff", inventory=INVENTORY)
@@ -130,27 +132,27 @@ def test_a_new_decode_host_joins_under_load_and_leaves_again() -> None:
         out = up()
         assert out.code == 0, out.text
         touched = {(c["host"], c["action"]) for c in out.json["changes"] if c["action"] != "keep"}
-        assert touched == {("node5", "create"), ("node1", "create")}
+        assert touched == {("node4", "create"), ("node1", "create")}
         members = [c for c in out.json["changes"] if c["host"] == "node1" and c["action"] != "keep"]
-        assert [(c["kind"], c["id"]) for c in members] == [("member", "decode-node5-0")]
-        had = external("node5")
-        wait_until("the new decode gets traffic", 60, lambda: external("node5") > had)
-        after = identities(5)
+        assert [(c["kind"], c["id"]) for c in members] == [("member", "decode-node4-0")]
+        had = external("node4")
+        wait_until("the new decode gets traffic", 60, lambda: external("node4") > had)
+        after = identities(4)
         assert {name: after[name] for name in OLD} == before
-        assert set(after) - OLD == {"decode-node5-0"}
+        assert set(after) - OLD == {"decode-node4-0"}
 
-        move_to_no_group("node5")
+        put_into_groups("node4")
         back = up()
         assert back.code == 0, back.text
     assert load.failed == []
     assert load.answered > 20
-    assert identities(5) == before
+    assert identities(4) == before
 
 
 @pytest.mark.usefixtures("service")
 def test_a_host_that_dies_in_the_middle_is_named_and_the_next_run_finishes() -> None:
-    before = identities(4)
-    on_host("node4", "docker", "rm", "-f", "pd-pd-decode-node4-0")
+    before = identities(3)
+    on_host("node3", "docker", "rm", "-f", "pd-pd-decode-node3-0")
     words = [sys.executable, "-m", "pdinfra", "up", "--yes", "-i", str(INVENTORY)]
     running = subprocess.Popen(
         words,
@@ -161,27 +163,27 @@ def test_a_host_that_dies_in_the_middle_is_named_and_the_next_run_finishes() -> 
         text=True,
     )
     wait_until(
-        "the new container is on node4",
+        "the new container is on node3",
         120,
-        lambda: "pd-pd-decode-node4-0" in on_host("node4", "docker", "ps").out,
+        lambda: "pd-pd-decode-node3-0" in on_host("node3", "docker", "ps").out,
     )
-    assert lab("fault", "on", "node4", "pause").code == 0
+    assert lab("fault", "on", "node3", "pause").code == 0
     _, errors = running.communicate(timeout=300)
     assert running.returncode == 1
-    assert "node4: unreachable" in errors
-    assert lab("fault", "off", "node4", "pause").code == 0
-    rest = OLD - {"decode-node4-0"}
-    assert {name: identity for name, identity in identities(4).items() if name in rest} == {
+    assert "node3: unreachable" in errors
+    assert lab("fault", "off", "node3", "pause").code == 0
+    rest = OLD - {"decode-node3-0"}
+    assert {name: identity for name, identity in identities(3).items() if name in rest} == {
         name: before[name] for name in rest
     }
     finished = up()
     assert finished.code == 0, finished.text
     assert finished.json["summary"]["replace"] == finished.json["summary"]["remove"] == 0
-    assert {name: before[name] for name in rest}.items() <= identities(4).items()
+    assert {name: before[name] for name in rest}.items() <= identities(3).items()
 
 
 @pytest.mark.usefixtures("service")
 def test_down_leaves_no_container() -> None:
     down = pdinfra("down", inventory=INVENTORY)
     assert down.code == 0, down.text
-    assert identities(4) == {}
+    assert identities(3) == {}
