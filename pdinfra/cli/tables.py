@@ -42,9 +42,9 @@ def show_changes(console: Console, changes: Sequence[Change]) -> None:
 
 
 def show_status(console: Console, status: ServiceStatus) -> None:
-    """Print router and instances with their states."""
+    """Print everything of the service with its state."""
     table = _table("", "id", "role", "host", "url", "state", "answers")
-    for member in (status.router, *status.instances):
+    for member in (status.router, *status.instances, *status.stores):
         table.add_row(*_member(member))
     console.print(table)
     word, style = ("healthy", "green") if status.healthy else ("NOT healthy", "red")
@@ -89,6 +89,12 @@ def show_host_tests(console: Console, tests: Sequence[HostTest]) -> None:
 
 def show_proof(console: Console, proof: Proof, url: str) -> None:
     """Print the sentence that KV moved, or what did not hold."""
+    if proof.store is not None and proof.store.ok:
+        line = (
+            f"✓ Data system: {len(proof.store.members)} workers ready in etcd, "
+            f"{len(proof.store.reads)} keys read from every host on every host."
+        )
+        console.print(Text(line, "green"), soft_wrap=True)
     for pair in proof.pairs:
         if pair.ok:
             line = (

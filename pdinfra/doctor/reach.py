@@ -25,6 +25,20 @@ REACH_KV = Rule(
     fix="let the decode host through to these ports",
     source="vLLM's NixlConnector: decode asks prefill for its KV; health does not show it",
 )
+REACH_ETCD = Rule(
+    id="reach-etcd",
+    what="Every worker of the data system, and every etcd member, reaches every etcd member.",
+    expected="a connection",
+    fix="let the host through to these ports",
+    source="the plan; a worker that has lost etcd goes on calling itself healthy",
+)
+REACH_DATA = Rule(
+    id="reach-data",
+    what="Every worker of the data system reaches every other one.",
+    expected="a connection",
+    fix="let the host through to these ports",
+    source="measured: without it every key of the other host is `not found`, nothing else shows it",
+)
 MODEL_CHECKSUM = Rule(
     id="model-checksum",
     what="The model's files have the same content on all hosts (SHA-256; `doctor` only).",
@@ -33,8 +47,8 @@ MODEL_CHECKSUM = Rule(
     source="a download cut off and filled up, or another revision, has the same size",
 )
 
-RULES: tuple[Rule, ...] = (REACH_API, REACH_KV, MODEL_CHECKSUM)
-BY_PURPOSE = {"api": REACH_API, "kv": REACH_KV}
+RULES: tuple[Rule, ...] = (REACH_API, REACH_KV, REACH_ETCD, REACH_DATA, MODEL_CHECKSUM)
+BY_PURPOSE = {"api": REACH_API, "kv": REACH_KV, "etcd": REACH_ETCD, "data": REACH_DATA}
 
 Connects = Mapping[str, Mapping[str, str]]
 """By source host and ``address:port``: ``open``, or in words why not."""

@@ -27,7 +27,10 @@ class MemberStatus(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """The ``status --json`` document, as data."""
+    """The ``status --json`` document, as data.
+
+    ``stores`` are etcd and the workers of the data system, ``ready`` by their containers' health.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +38,7 @@ class ServiceStatus(BaseModel):
     healthy: bool
     instances: tuple[MemberStatus, ...]
     router: MemberStatus
+    stores: tuple[MemberStatus, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return plain data in the shape of the contract."""
@@ -66,9 +70,35 @@ def status(plan: Plan, containers: Mapping[str, Sequence[ContainerFact]]) -> Ser
         for (name, role, host, url), answers in zip(members, ready, strict=True)
     ]
     *instances, entry = rows
-    healthy = all(row.ready and row.state == "running" for row in rows)
+    stores = _stores(plan, containers)
+    healthy = all(row.ready and row.state == "running" for row in (*rows, *stores))
     return ServiceStatus(
-        service=plan.service, healthy=healthy, instances=tuple(instances), router=entry
+        service=plan.service,
+        healthy=healthy,
+        instances=tuple(instances),
+        router=entry,
+        stores=stores,
+    )
+
+
+def _stores(
+    plan: Plan, containers: Mapping[str, Sequence[ContainerFact]]
+) -> tuple[MemberStatus, ...]:
+    """Return etcd and the workers, if the service has them."""
+    if plan.store is None:
+        return ()
+    parts = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
+    parts += [(w.id, "datasystem", w.host, w.endpoint) for w in plan.store.workers]
+    return tuple(
+        MemberStatus(
+            id=name,
+            role=role,
+            host=host,
+            url=url,
+            state=_state(containers, host, name),
+            ready=any(c.id == name and c.health == "healthy" for c in containers.get(host, ())),
+        )
+        for name, role, host, url in parts
     )
 
 

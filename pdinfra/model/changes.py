@@ -9,7 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Action = Literal["create", "replace", "keep", "remove"]
 Kind = Literal[
-    "host", "driver", "engine", "runtime", "image", "model", "instance", "router", "member"
+    "host",
+    "driver",
+    "engine",
+    "runtime",
+    "image",
+    "model",
+    "certificate",
+    "etcd",
+    "worker",
+    "instance",
+    "router",
+    "member",
 ]
 ACTIONS: tuple[Action, ...] = ("create", "replace", "keep", "remove")
 

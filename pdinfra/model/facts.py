@@ -160,6 +160,14 @@ class DriverFact(Fact):
     reboot: str = ""
 
 
+class CertificateFact(Fact):
+    """A certificate: its SHA-256, when it ends (seconds since the epoch), whom it is for."""
+
+    sha256: str
+    expires: float
+    addresses: tuple[str, ...] = ()
+
+
 class HostFacts(Fact):
     """One host now. Sizes in bytes, clock in seconds since the epoch.
 
@@ -189,6 +197,7 @@ class HostFacts(Fact):
     )
     nvidia: NvidiaFact | None = None
     driver: DriverFact = DriverFact()
+    certificates: dict[str, CertificateFact] = Field({}, description="By path.")
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

@@ -22,7 +22,7 @@ ROLES: tuple[Role, ...] = ("prefill", "decode", "mixed")
 MOST_GIB = 65536
 """More than any host has: a slip of the pen."""
 MOST_RANKS = 1024
-GROUPS: tuple[str, ...] = (*ROLES, "router")
+GROUPS: tuple[str, ...] = (*ROLES, "router", "etcd")
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -283,6 +283,23 @@ class HostSettings(InstanceSettings):
         None,
         description="As image_archive, for the router.",
     )
+    yuanrong_image: str | None = Field(
+        None,
+        min_length=1,
+        description="yuanrong only: image of etcd and the data system. Default: built on the host.",
+    )
+    yuanrong_image_digest: Digest | None = Field(
+        None,
+        description="As image_digest, for the data system.",
+    )
+    yuanrong_image_source: ImageSource | None = Field(
+        None,
+        description="As image_source, for the data system.",
+    )
+    yuanrong_image_archive: AbsolutePath | None = Field(
+        None,
+        description="As image_archive, for the data system.",
+    )
     image_base: str = Field(
         "mmdebstrap",
         min_length=1,
@@ -426,6 +443,31 @@ class HostSettings(InstanceSettings):
         description="How the router spreads requests.",
     )
 
+    etcd_port: Port = Field(2379, description="yuanrong only: etcd's port for its clients.")
+    etcd_peer_port: Port = Field(2380, description="yuanrong only: etcd's port for its members.")
+    datasystem_port: Port = Field(
+        31501,
+        description="yuanrong only: port of the host's data system worker.",
+    )
+    datasystem_gib: float = Field(
+        4,
+        gt=0,
+        le=MOST_GIB,
+        description=(
+            "yuanrong only: memory that the host's worker keeps KV blocks and weights in, GiB. "
+            "What is used least goes when it is full."
+        ),
+    )
+    datasystem_timeout_seconds: int = Field(
+        20,
+        ge=5,
+        le=3600,
+        description=(
+            "yuanrong only: a worker that is silent for so long counts as gone. The programs' own "
+            "default hides a dead host for half an hour."
+        ),
+    )
+
     prefill: InstanceSettings = Field(
         default_factory=lambda: InstanceSettings(),
         description="Settings for this host's prefill instances.",
@@ -448,7 +490,16 @@ class HostSettings(InstanceSettings):
     )
 
 
-SERVICE_WIDE: tuple[str, ...] = ("service", "stack", "accelerator", "connector", "model_name")
+SERVICE_WIDE: tuple[str, ...] = (
+    "service",
+    "stack",
+    "accelerator",
+    "connector",
+    "model_name",
+    "etcd_port",
+    "etcd_peer_port",
+    "datasystem_timeout_seconds",
+)
 """Settings that must be the same on every host of the service."""
 
 
@@ -488,3 +539,8 @@ class Inventory(BaseModel):
     def router(self) -> Host:
         """The host of the router."""
         return next(host for host in self.hosts if "router" in host.groups)
+
+    @property
+    def etcd(self) -> tuple[Host, ...]:
+        """The hosts of etcd, for a stack that needs one: the group's, else the router's."""
+        return tuple(host for host in self.hosts if "etcd" in host.groups) or (self.router,)

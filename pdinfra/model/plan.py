@@ -28,6 +28,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+ContainerKind = Literal["etcd", "worker", "instance", "router"]
+"""What a container is of the service; a worker is one of openYuanrong's data system."""
+
+
 class Mount(Frozen):
     """A bind mount; ``source`` must exist on the host before the container is made."""
 
@@ -85,7 +89,7 @@ class Container(Frozen):
 
     id: str
     name: str
-    kind: Literal["instance", "router"]
+    kind: ContainerKind
     role: str
     host: str
     spec: ContainerSpec
@@ -189,6 +193,53 @@ class Router(Frozen):
     drain_seconds: int
 
 
+class EtcdMember(Frozen):
+    """One member of etcd, by TLS only."""
+
+    id: str
+    host: str
+    url: str
+    peer_url: str
+    container: str
+
+
+class Worker(Frozen):
+    """A host's worker of the data system: engines on the host talk to it, and it to its peers."""
+
+    id: str
+    host: str
+    address: str
+    port: int
+    container: str
+
+    @property
+    def endpoint(self) -> str:
+        """Return ``address:port``, the worker's name in etcd."""
+        return f"{self.address}:{self.port}"
+
+
+class Store(Frozen):
+    """openYuanrong's data system: the workers that keep the data, etcd that knows the workers.
+
+    ``authority`` is the SHA-256 of the certificate of the service's own authority, as the
+    controller has it; empty before the first run made one.
+    """
+
+    etcd: tuple[EtcdMember, ...]
+    workers: tuple[Worker, ...]
+    authority: str = ""
+
+
+class Identity(Frozen):
+    """The files of a host's certificate: ``folder`` has ca.crt, node.crt and node.key.
+
+    ``address`` is what the certificate is for.
+    """
+
+    folder: str
+    address: str
+
+
 class DriverPackage(Frozen):
     """A vendor's package that a host must have installed. ``arch`` None: made for all."""
 
@@ -242,6 +293,7 @@ class Observe(Frozen):
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
     router: str = Field("", description="URL to ask for the members, on the router's host.")
+    certificates: tuple[str, ...] = Field((), description="Certificates to read, without keys.")
 
 
 class Basics(Frozen):
@@ -273,6 +325,9 @@ class HostPlan(Frozen):
     neighbours: tuple[str, ...] = Field(
         (), description="Containers that other inventory hosts plan on this same machine."
     )
+    identity: Identity | None = Field(
+        None, description="None where no part of the service talks by TLS."
+    )
     driver: DriverPlan | None = Field(
         None, description="None where pdinfra leaves driver and firmware as they are."
     )
@@ -297,6 +352,7 @@ class Plan(Frozen):
     convergeable: bool = Field(description="False while the roles of this stack are not built yet.")
     instances: tuple[Instance, ...]
     router: Router
+    store: Store | None = None
     hosts: tuple[HostPlan, ...]
 
     @property

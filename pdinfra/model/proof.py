@@ -18,6 +18,27 @@ class PairProof(BaseModel):
     error: str | None = None
 
 
+class KeyRead(BaseModel):
+    """One host's worker read what another one's wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    writer: str
+    reader: str
+    ok: bool
+
+
+class StoreProof(BaseModel):
+    """openYuanrong's data system; ``members`` are the workers that etcd calls ready."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: bool
+    members: tuple[str, ...]
+    reads: tuple[KeyRead, ...]
+    problems: tuple[str, ...] = ()
+
+
 class Completion(BaseModel):
     """One completion through the router, as a client sees it."""
 
@@ -37,4 +58,5 @@ class Proof(BaseModel):
     ok: bool
     pairs: tuple[PairProof, ...]
     completion: Completion
+    store: StoreProof | None = None
     problems: tuple[str, ...] = ()

@@ -7,18 +7,22 @@ from typing import Literal
 from pdinfra.model.plan import Frozen
 
 
+Purpose = Literal["api", "kv", "etcd", "data"]
+
+
 class Link(Frozen):
     """One connection between two machines that the service makes while it works.
 
-    ``purpose`` is ``api`` (the router asks an engine) or ``kv`` (an engine asks another one for
-    its KV). ``owner`` is the instance that listens.
+    ``purpose`` is ``api`` (the router asks an engine), ``kv`` (an engine asks another one for its
+    KV), ``etcd`` (a worker or a member asks a member) or ``data`` (a worker asks another one).
+    ``owner`` is the id of what listens.
     """
 
     source: str
     target: str
     address: str
     port: int
-    purpose: Literal["api", "kv"]
+    purpose: Purpose
     owner: str
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
+from pdinfra.planning.certificates import certificate_changes
 from pdinfra.planning.drivers import driver_changes, unseen_driver_changes
 
 RUNNING = ("running", "restarting")
@@ -18,6 +19,9 @@ STAGES: tuple[Kind, ...] = (
     "runtime",
     "image",
     "model",
+    "certificate",
+    "etcd",
+    "worker",
     "instance",
     "router",
     "member",
@@ -25,13 +29,23 @@ STAGES: tuple[Kind, ...] = (
 """In the order in which a host is converged."""
 
 
-def host_changes(plan: HostPlan, facts: HostFacts) -> list[Change]:
-    """Return one host's changes, in the order in which they will be made."""
+KINDS: dict[str, Kind] = {"router": "router", "etcd": "etcd", "datasystem": "worker"}
+"""Of containers that no plan wants, by their role; all others are instances."""
+
+
+def host_changes(plan: HostPlan, facts: HostFacts, authority: str = "") -> list[Change]:
+    """Return one host's changes, in the order in which they will be made.
+
+    authority: as in the plan's Store.
+    """
     changes = (
         [] if plan.spare else [*driver_changes(plan, facts.driver), *_prerequisites(plan, facts)]
     )
+    certificate = certificate_changes(plan, authority, facts)
+    changes += certificate
     images = {image.ref: image for image in plan.images}
-    changes += [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
+    made = [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
+    changes += [_with_new_certificate(change) for change in made] if certificate else made
     planned = {*plan.neighbours, *(container.id for container in plan.containers)}
     changes += removals(plan.name, (c for c in facts.containers if c.id not in planned))
     return changes
@@ -55,7 +69,7 @@ def removals(host: str, containers: Iterable[ContainerFact]) -> list[Change]:
     return [
         Change(
             host=host,
-            kind="router" if container.role == "router" else "instance",
+            kind=KINDS.get(container.role, "instance"),
             id=container.id,
             action="remove",
             reason="not in the plan",
@@ -101,6 +115,13 @@ def _how(image: Image, published: Mapping[str, Image]) -> str:
         return "pull it (the controller builds and pushes it if the registry lacks it)"
     through = f" as {image.remote}" if image.remote not in (None, image.ref) else ""
     return f"{image.source} it{through}"
+
+
+def _with_new_certificate(change: Change) -> Change:
+    """Replace what reads a certificate once, when it starts."""
+    if change.kind not in ("etcd", "worker") or change.action != "keep":
+        return change
+    return change.model_copy(update={"action": "replace", "reason": "gets a new certificate"})
 
 
 def _container_change(wanted: Container, image: Image | None, facts: HostFacts) -> Change:
@@ -186,8 +207,12 @@ def stages(changes: Iterable[Change], *, check: bool) -> list[Kind]:
     if not check or not ordered:
         return ordered
     if "engine" in todo:
-        return [stage for stage in ordered if stage in ("host", "driver", "engine", "model")]
-    before = ("host", "driver", "runtime", "image", "model")
+        return [
+            stage
+            for stage in ordered
+            if stage in ("host", "driver", "engine", "model", "certificate")
+        ]
+    before = ("host", "driver", "runtime", "image", "model", "certificate")
     if todo & set(before):
         return [stage for stage in ordered if stage in before]
     return ordered

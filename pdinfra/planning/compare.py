@@ -36,7 +36,7 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
         basics = {host.name: basics_work(plan, host, facts[host.name]) for host in hosts}
         by_host = {
             host.name: basics_changes(host, basics[host.name])
-            + host_changes(host, facts[host.name])
+            + host_changes(host, facts[host.name], plan.store.authority if plan.store else "")
             for host in hosts
         }
         everything = [change for mine in by_host.values() for change in mine]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from pdinfra.model.plan import (
     LABEL_ENV,
@@ -12,6 +11,7 @@ from pdinfra.model.plan import (
     LABEL_SERVICE,
     LABEL_SPEC,
     Container,
+    ContainerKind,
     ContainerSpec,
     Healthcheck,
     Mount,
@@ -44,6 +44,7 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
     ascend = engine.accelerator == "ascend"
     mounts = [Mount(source=engine.model_path, target=engine.model_path)]
     mounts += [Mount(source=path, target=path) for path in ASCEND_MOUNTS if ascend]
+    mounts += launch.mounts
     devices = [f"/dev/davinci{n}" for n in engine.instance.devices if ascend]
     gpus = [str(n) for n in engine.instance.devices if engine.accelerator == "nvidia"]
     # Vendor images run as root and count on Docker's default capabilities; ours does not.
@@ -85,7 +86,7 @@ def container(
     part: str,
     role: str,
     host: str,
-    kind: Literal["instance", "router"],
+    kind: ContainerKind,
     spec: ContainerSpec,
 ) -> Container:
     """Name and label a spec."""

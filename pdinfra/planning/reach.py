@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
+from urllib.parse import urlsplit
 
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Instance, Plan
-from pdinfra.model.reach import Endpoint, Link, Probe
+from pdinfra.model.plan import Instance, Plan, Store
+from pdinfra.model.reach import Endpoint, Link, Probe, Purpose
 
 ANY_ADDRESS = ("0.0.0.0", "::")
 
@@ -27,13 +27,15 @@ def links_of(links: Collection[Link], changes: Collection[Change]) -> tuple[Link
     A new router is an end of all links that start at it.
     """
     made = [change for change in changes if change.action in ("create", "replace")]
-    instances = {change.id for change in made if change.kind == "instance"}
+    owners = {change.id for change in made if change.kind in ("instance", "etcd", "worker")}
+    keepers = {change.host for change in made if change.kind in ("etcd", "worker")}
     hosts = {change.host for change in made if change.kind == "instance"}
     routers = {change.host for change in made if change.kind == "router"}
     return tuple(
         link
         for link in links
-        if link.owner in instances
+        if link.owner in owners
+        or (link.purpose in ("etcd", "data") and link.source in keepers)
         or (link.purpose == "kv" and link.source in hosts)
         or (link.purpose == "api" and link.source in routers)
     )
@@ -61,23 +63,50 @@ def probes(links: Collection[Link], facts: Mapping[str, HostFacts]) -> dict[str,
 def _all(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
     """Yield router → every engine, and decode → the KV side channels of every prefill."""
 
-    def link(source: str, to: Instance, port: int, purpose: Literal["api", "kv"]) -> Link:
-        return Link(
-            source=source,
-            target=to.host,
-            address=addresses[to.host],
-            port=port,
-            purpose=purpose,
-            owner=to.id,
-        )
+    def link(source: str, to: Instance, port: int, purpose: Purpose) -> Link:
+        return _link(addresses, source, to.host, port, purpose, to.id)
 
     for instance in plan.instances:
         yield link(plan.router.host, instance, instance.port, "api")
+    if plan.store is not None:
+        # KV goes by the data system: engines do not ask each other.
+        yield from _of_store(plan.store, addresses)
+        return
     # NIXL and Mooncake alike: decode fetches, so it asks prefill where the KV lies.
     for source in dict.fromkeys(instance.host for instance in plan.by_role("decode")):
         for prefill in plan.by_role("prefill"):
             for rank in range(prefill.tensor_parallel_size):
                 yield link(source, prefill, prefill.kv_port + rank, "kv")
+
+
+def _of_store(store: Store, addresses: Mapping[str, str]) -> Iterator[Link]:
+    """Yield members among themselves, workers → members, workers among themselves."""
+    workers = dict.fromkeys(worker.host for worker in store.workers)
+    for member in store.etcd:
+        for url, sources in (
+            (member.url, dict.fromkeys([*workers, *(m.host for m in store.etcd)])),
+            (member.peer_url, dict.fromkeys(m.host for m in store.etcd)),
+        ):
+            port = urlsplit(url).port or 0
+            for source in sources:
+                yield _link(addresses, source, member.host, port, "etcd", member.id)
+    for worker in store.workers:
+        for source in workers:
+            yield _link(addresses, source, worker.host, worker.port, "data", worker.id)
+
+
+def _link(
+    addresses: Mapping[str, str], source: str, target: str, port: int, purpose: Purpose, owner: str
+) -> Link:
+    """Return a link to a host's address."""
+    return Link(
+        source=source,
+        target=target,
+        address=addresses[target],
+        port=port,
+        purpose=purpose,
+        owner=owner,
+    )
 
 
 def _endpoint(link: Link) -> Endpoint:

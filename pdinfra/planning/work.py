@@ -42,6 +42,7 @@ class HostWork(BaseModel):
     """What the roles do on one host. Empty lists mean that nothing is to be done.
 
     ``published`` is for the controller: images that the host is going to pull and pdinfra makes.
+    ``store`` are the containers that the engines are started after, all of the host's.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,11 @@ class HostWork(BaseModel):
     published: tuple[Image, ...]
     models: tuple[ModelWork, ...]
     shares: tuple[Share, ...] = ()
+    etcd: tuple[ContainerWork, ...] = ()
+    workers: tuple[ContainerWork, ...] = ()
+    removed_etcd: tuple[str, ...] = ()
+    removed_workers: tuple[str, ...] = ()
+    store: tuple[str, ...] = ()
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
     removed_instances: tuple[str, ...]
@@ -116,6 +122,11 @@ def host_work(
         images=images,
         published=tuple(plan.published[i.ref] for i in images if i.ref in plan.published),
         models=tuple(_model_work(model) for model in plan.models if ("model", model.path) in todo),
+        etcd=containers("etcd"),
+        workers=containers("worker"),
+        removed_etcd=removed("etcd"),
+        removed_workers=removed("worker"),
+        store=tuple(c.id for c in plan.containers if c.kind in ("etcd", "worker")),
         instances=containers("instance"),
         routers=containers("router"),
         removed_instances=removed("instance"),

@@ -11,6 +11,7 @@ from typing import Any
 from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
 from pdinfra.model.plan import Member
 from pdinfra.reading.ascend import ascend_facts
+from pdinfra.reading.certificate import certificate_facts
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
 from pdinfra.reading.driver import driver_fact
 from pdinfra.reading.model_dir import model_fact
@@ -46,6 +47,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         nvidia=nvidia_fact(raw["nvidia"]) if "nvidia" in raw else None,
         members=_members(raw.get("router")),
         driver=driver_fact(files),
+        certificates=certificate_facts(raw.get("certificates", {})),
     )
 
 

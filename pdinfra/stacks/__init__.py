@@ -6,10 +6,11 @@ from pdinfra.model.inventory import Stack
 from pdinfra.stacks.base import StackModule
 from pdinfra.stacks.later import LaterStack
 from pdinfra.stacks.native import NativeStack
+from pdinfra.stacks.yuanrong import YuanrongStack
 
 STACKS: dict[Stack, StackModule] = {
     "native": NativeStack(),
-    "yuanrong": LaterStack("yuanrong"),
+    "yuanrong": YuanrongStack(),
     "ascendcloud": LaterStack("ascendcloud"),
     "ray": LaterStack("ray"),
 }

@@ -7,8 +7,9 @@ from typing import Protocol
 
 from pdinfra.model.addresses import is_loopback
 from pdinfra.model.inventory import Accelerator, HostSettings, Inventory
-from pdinfra.model.plan import Instance, Router
+from pdinfra.model.plan import MEMBERS_FILE, Instance, Mount, Router
 from pdinfra.model.problems import Problem
+from pdinfra.versions.connectors import connectors
 
 OFFLINE = {
     "DO_NOT_TRACK": "1",
@@ -51,17 +52,22 @@ class Engine:
 
 @dataclass(frozen=True)
 class Launch:
-    """A container's command line and environment."""
+    """A container's command line, environment, and what it needs of the host besides the model."""
 
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
 
 
 class StackModule(Protocol):
     """What planning asks of a stack. All methods are pure."""
 
-    convergeable: bool
-    """False while the stack's roles do not exist: it validates and plans, and `up` says so."""
+    stores: bool
+    """Whether openYuanrong's data system belongs to it."""
+
+    def convergeable(self, service: HostSettings) -> bool:
+        """Return False while roles for it do not exist: it validates and plans, `up` says so."""
+        ...
 
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Return what this stack cannot do of the inventory."""
@@ -113,7 +119,52 @@ def finish(launch: Launch, engine: Engine) -> Launch:
     return Launch(
         (*launch.command, *engine.settings.engine_args),
         {**launch.env, **engine.settings.env},
+        launch.mounts,
     )
+
+
+def front(router: Router, host: HostSettings, bind: str) -> Launch:
+    """Return `vllm-router` behind the front that changes its members without a restart."""
+    own = [
+        "python", "-m", "pdinfra_router",
+        "--host", bind,
+        "--port", str(router.port),
+        "--metrics-port", str(router.metrics_port),
+        "--internal-port", str(router.internal_port),
+        "--members", f"{router.members_dir}/{MEMBERS_FILE}",
+        "--drain-seconds", str(router.drain_seconds),
+        "--",
+    ]  # fmt: skip
+    command = [
+        "vllm-router",
+        "--policy", host.router_policy,
+        "--intra-node-data-parallel-size", "1",
+        # The defaults (30 s and 60 s) leave a member that came back unused for minutes.
+        "--worker-startup-check-interval", "1",
+        "--health-check-interval-secs", "5",
+    ]  # fmt: skip
+    return Launch((*own, *command))
+
+
+def connector_problems(inventory: Inventory) -> list[Problem]:
+    """Refuse connectors that do not exist, or not on this stack or accelerator."""
+    service = inventory.service
+    known = connectors()
+    usable = [
+        row.name
+        for row in known.values()
+        if row.protocol and row.stack == service.stack and service.accelerator in row.accelerators
+    ]
+    row = known.get(service.connector)
+    if row is not None and row.name in usable:
+        return []
+    cause = "vLLM has no connector of this name"
+    if row is not None:
+        where = f"{service.accelerator} with stack {service.stack}"
+        cause = f"pdinfra cannot use it on {where} ({row.source})"
+    host = inventory.hosts[0].name
+    fix = f"use one of: {', '.join(usable)}"
+    return [Problem(host=host, thing=f"pd_connector {service.connector}", cause=cause, fix=fix)]
 
 
 def _accelerator_env(engine: Engine) -> dict[str, str]:

@@ -11,11 +11,15 @@ from pdinfra.stacks.base import Engine, Launch, finish, serve
 class LaterStack:
     """Placement, devices and ports of a stack whose own wiring comes later."""
 
-    convergeable = False
+    stores = False
 
     def __init__(self, name: Stack) -> None:
         """Remember which stack this stands for."""
         self.name = name
+
+    def convergeable(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
 
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Return nothing: only what all stacks share is checked so far."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from pdinfra.model.inventory import HostSettings, Inventory
-from pdinfra.model.plan import MEMBERS_FILE, Router
+from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
-from pdinfra.stacks.base import Engine, Launch, finish, serve
+from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
 KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer"}
@@ -16,26 +16,15 @@ KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer"}
 class NativeStack:
     """vLLM engines that hand KV over by a connector; the router starts each request on prefill."""
 
-    convergeable = True
+    stores = False
+
+    def convergeable(self, service: HostSettings) -> bool:
+        """Return True."""
+        return True
 
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Refuse connectors that do not exist, or not on this accelerator."""
-        service = inventory.service
-        known = connectors()
-        usable = [
-            row.name
-            for row in known.values()
-            if row.protocol and service.accelerator in row.accelerators
-        ]
-        row = known.get(service.connector)
-        if row is not None and row.name in usable:
-            return []
-        cause = "vLLM has no connector of this name"
-        if row is not None:
-            cause = f"pdinfra cannot use it on {service.accelerator} ({row.source})"
-        host = inventory.hosts[0].name
-        fix = f"use one of: {', '.join(usable)}"
-        return [Problem(host=host, thing=f"pd_connector {service.connector}", cause=cause, fix=fix)]
+        return connector_problems(inventory)
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
@@ -63,25 +52,7 @@ class NativeStack:
 
     def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""
-        front = [
-            "python", "-m", "pdinfra_router",
-            "--host", bind,
-            "--port", str(router.port),
-            "--metrics-port", str(router.metrics_port),
-            "--internal-port", str(router.internal_port),
-            "--members", f"{router.members_dir}/{MEMBERS_FILE}",
-            "--drain-seconds", str(router.drain_seconds),
-            "--",
-        ]  # fmt: skip
-        command = [
-            "vllm-router",
-            "--policy", host.router_policy,
-            "--intra-node-data-parallel-size", "1",
-            # The defaults (30 s and 60 s) leave a member that came back unused for minutes.
-            "--worker-startup-check-interval", "1",
-            "--health-check-interval-secs", "5",
-        ]  # fmt: skip
-        return Launch((*front, *command))
+        return front(router, host, bind)
 
 
 def _nixl_config(engine: Engine) -> dict[str, str]:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pdinfra.model.plan import Instance, Plan
-from pdinfra.model.proof import Completion, PairProof, Proof
+from pdinfra.model.proof import Completion, PairProof, Proof, StoreProof
 from pdinfra.verify.counters import EXTERNAL
 from pdinfra.verify.engines import REMOTE_DECODE, Client, EngineError
 
@@ -20,8 +20,10 @@ COUNTER_SECONDS = 10.0
 """vLLM writes its counters a moment after the answer."""
 
 
-def prove(plan: Plan, states: Mapping[str, str], *, patience: float) -> Proof:
-    """Send real requests and read counters.
+def prove(
+    plan: Plan, states: Mapping[str, str], *, patience: float, store: StoreProof | None = None
+) -> Proof:
+    """Send real requests and read counters. store: what was found of the data system before.
 
     states: why an instance cannot answer, by id, as far as the facts tell ("exited, code 137").
     patience: seconds that the router may take to notice members that just came back.
@@ -32,12 +34,17 @@ def prove(plan: Plan, states: Mapping[str, str], *, patience: float) -> Proof:
         completion = _through_router(
             client, plan, states, patience, try_again=all(p.ok for p in pairs)
         )
-    problems = [f"{p.prefill} → {p.decode}: {p.error}" for p in pairs if p.error]
+    problems = list(store.problems) if store else []
+    problems += [f"{p.prefill} → {p.decode}: {p.error}" for p in pairs if p.error]
     problems += [error for error in lone if error]
     if completion.error:
         problems.append(completion.error)
     return Proof(
-        ok=not problems, pairs=tuple(pairs), completion=completion, problems=tuple(problems)
+        ok=not problems,
+        pairs=tuple(pairs),
+        completion=completion,
+        store=store,
+        problems=tuple(problems),
     )
 
 

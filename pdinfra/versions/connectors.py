@@ -8,7 +8,7 @@ from importlib.resources import files
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from pdinfra.model.inventory import Accelerator
+from pdinfra.model.inventory import Accelerator, Stack
 
 
 class Connector(BaseModel):
@@ -18,6 +18,7 @@ class Connector(BaseModel):
 
     name: str
     protocol: str | None
+    stack: Stack = "native"
     use: str | None = None
     accelerators: tuple[Accelerator, ...]
     source: str

@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra import assets
+from pdinfra import assets, authority
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.load import INTERNAL, PREFIX, load
 from pdinfra.planning.plan import build
@@ -24,16 +24,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     """Validate and plan the whole service, once, on the controller."""
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return ``plan``; or fail with every problem of the inventory at once."""
+        """Return ``plan``; or fail with every problem of the inventory at once.
+
+        ``authority_dir`` is where the controller keeps the service's certificate authority.
+        """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
         try:
             hostvars = _hostvars(variables["hostvars"], groups["all"])
-            plan = build(load(groups, hostvars), assets.load())
+            inventory = load(groups, hostvars)
+            service = inventory.service.service
+            plan = build(inventory, assets.load(), authority.known(service))
         except InvalidInventoryError as error:
             problems = [problem.model_dump() for problem in error.problems]
             return {**result, "failed": True, "msg": str(error), "pd_problems": problems}
+        result["authority_dir"] = str(authority.folder(service))
         return {**result, "changed": False, "plan": plan.dump()}
 
 

@@ -11,8 +11,10 @@ from ansible.plugins.action import ActionBase
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pdinfra.model.plan import Plan
+from pdinfra.model.proof import StoreProof
 from pdinfra.reading.host import container_facts
 from pdinfra.verify.prove import prove
+from pdinfra.verify.store import store_proof
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -29,11 +31,26 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         plan = Plan.model_validate(variables["pd_planned"]["plan"])
         patience = float(self._task.args.get("patience", 0))
-        proof = prove(plan, _states(variables, plan), patience=patience)
+        store = _store(variables, plan)
+        proof = prove(plan, _states(variables, plan), patience=patience, store=store)
         result |= {"changed": False, "pd_proof": proof.model_dump(mode="json")}
         if proof.ok:
             return result
         return {**result, "failed": True, "msg": "\n".join(proof.problems)}
+
+
+def _store(variables: dict[str, Any], plan: Plan) -> StoreProof | None:
+    """Judge what the probes of the data system brought, if there is one and it was probed."""
+    if plan.store is None:
+        return None
+
+    def results(name: str) -> dict[str, Any]:
+        found = {h.name: variables["hostvars"][h.name].get(name) or {} for h in plan.hosts}
+        return {host: each for host, each in found.items() if each and not each.get("skipped")}
+
+    token = str(variables.get("pd_store_token", ""))
+    probes = ("pd_store_seen", "pd_store_written", "pd_store_read")
+    return store_proof(plan.store, token, *(results(name) for name in probes))
 
 
 def _states(variables: dict[str, Any], plan: Plan) -> dict[str, str]:

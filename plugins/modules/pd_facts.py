@@ -476,6 +476,7 @@ def main() -> None:
             "devices": {"type": "list", "elements": "int", "default": []},
             "mounts": {"type": "list", "elements": "str", "default": []},
             "router": {"type": "str", "default": ""},
+            "certificates": {"type": "list", "elements": "str", "default": []},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -508,6 +509,7 @@ def main() -> None:
             in_container=any(os.path.exists(path) for path in CONTAINER_MARKS),
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
+            certificates={path: read_file(path) for path in wanted["certificates"]},
             router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
         if wanted["accelerator"] == "ascend" and wanted["devices"]:

@@ -1,0 +1,10 @@
+"""Where pdinfra keeps what on a host."""
+
+from __future__ import annotations
+
+HOME = "/var/lib/pdinfra"
+
+
+def socket_dir(service: str) -> str:
+    """Return the folder of a worker's sockets: engines that have it too need not copy by TCP."""
+    return f"{HOME}/{service}/sockets"

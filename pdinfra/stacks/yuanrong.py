@@ -1,0 +1,67 @@
+"""Stack `yuanrong`: engines share KV through openYuanrong's data system, `vllm-router` in front.
+
+Every host with engines has a worker of the data system; an engine talks to the worker of its own
+host. Prefill stores a prompt's KV blocks there, decode loads them, and so does any later prompt
+that begins alike, on any host.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from pdinfra.model.inventory import HostSettings, Inventory
+from pdinfra.model.plan import Mount, Router
+from pdinfra.model.problems import Problem
+from pdinfra.planning.paths import socket_dir
+from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
+from pdinfra.versions.connectors import connectors
+
+KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
+BLOCK_SIZE = 32
+"""Tokens. Only whole blocks are shared: the default on CPU, 128, would leave short prompts out."""
+FULL = "YuanrongConnector"
+"""The guide's own connector: it comes with `yr`, the function system, instead of workers alone."""
+
+
+class YuanrongStack:
+    """vLLM engines around a data system that all of them read."""
+
+    stores = True
+
+    def convergeable(self, service: HostSettings) -> bool:
+        """Return False for the guide's connector, which needs the function system's roles."""
+        return service.connector != FULL
+
+    def problems(self, inventory: Inventory) -> list[Problem]:
+        """Refuse connectors that cannot use the data system on this accelerator."""
+        return connector_problems(inventory)
+
+    def protocol(self, service: HostSettings) -> str:
+        """Return the connector's protocol from the version table."""
+        return connectors()[service.connector].protocol or "none"
+
+    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+        """Return `vllm serve` with a connector to the worker of its host."""
+        if not self.convergeable(service):
+            return finish(serve(engine), engine)
+        settings = engine.settings
+        if settings.block_size is None and engine.accelerator == "cpu":
+            engine = replace(engine, settings=replace(settings, block_size=BLOCK_SIZE))
+        base = serve(engine)
+        worker = f"{engine.address}:{service.datasystem_port}"
+        config = {
+            "kv_connector": service.connector,
+            "kv_role": KV_ROLE[engine.instance.role],
+            # A block that is gone is computed anew, never waited for.
+            "kv_load_failure_policy": "recompute",
+            "kv_connector_extra_config": {"worker": worker},
+        }
+        command = (*base.command, "--kv-transfer-config", json.dumps(config))
+        sockets = socket_dir(service.service)
+        mount = Mount(source=sockets, target=sockets, read_only=False)
+        return finish(Launch(command, base.env, (mount,)), engine)
+
+    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+        """Return `vllm-router` behind the front that changes its members without a restart."""
+        return front(router, host, bind)
