@@ -6,7 +6,6 @@ from typing import Literal
 
 from pdinfra.model.plan import Frozen
 
-
 Purpose = Literal["api", "kv", "etcd", "data"]
 
 

@@ -77,8 +77,8 @@ def load(
 
 def _ours(hostvars: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the groups that mean something: etcd is somebody else's on most stacks."""
-    stacks = {variables.get("pd_stack") for variables in hostvars.values()}
-    return GROUPS if "yuanrong" in stacks else tuple(g for g in GROUPS if g != "etcd")
+    wanted = any(variables.get("pd_stack") == "yuanrong" for variables in hostvars.values())
+    return GROUPS if wanted else tuple(g for g in GROUPS if g != "etcd")
 
 
 def _members(

@@ -9,6 +9,7 @@ import pytest
 
 from pdinfra.assets import Assets
 from pdinfra.model.facts import (
+    CertificateFact,
     ContainerFact,
     DockerFact,
     GpuFact,
@@ -30,12 +31,19 @@ NANO = 10**9
 NOW = 1_795_000_000.0
 
 ASSETS = Assets(
-    definitions={"vllm-cpu": "a" * 12, "vllm-router": "b" * 12},
+    definitions={"vllm-cpu": "a" * 12, "vllm-router": "b" * 12, "yuanrong": "d" * 12},
     tiny_model="c" * 12,
     tiny_heads=8,
     tiny_kv_heads=2,
     tiny_bytes=5_000_000,
 )
+
+YUANRONG: dict[str, Any] = {
+    "pd_stack": "yuanrong",
+    "pd_connector": "YuanrongStoreConnector",
+}
+
+AUTHORITY = "e" * 64
 
 Groups = Mapping[str, Sequence[str]]
 Vars = Mapping[str, Any]
@@ -70,7 +78,7 @@ def inventory(
 
 def plan(groups: Groups = ONE_HOST, every: Vars | None = None, **hosts: Mapping[str, Any]) -> Plan:
     """Load and build."""
-    return build(inventory(groups, every, **hosts), ASSETS)
+    return build(inventory(groups, every, **hosts), ASSETS, AUTHORITY)
 
 
 def problems(
@@ -249,5 +257,22 @@ def converged(of: HostPlan, **more: Any) -> HostFacts:
     return facts(
         of,
         [observed(container) for container in of.containers],
-        **{"listening": tuple(listening(p.port, "vllm (pid 7)") for p in of.ports), **more},
+        **{
+            "listening": tuple(listening(p.port, "vllm (pid 7)") for p in of.ports),
+            "certificates": certificates(of),
+            **more,
+        },
     )
+
+
+def certificates(of: HostPlan) -> dict[str, CertificateFact]:
+    """Return a host's certificates as they have to be, valid for a year."""
+    if of.identity is None:
+        return {}
+    folder, year = of.identity.folder, NOW + 365 * 86400
+    return {
+        f"{folder}/ca.crt": CertificateFact(sha256=AUTHORITY, expires=year),
+        f"{folder}/node.crt": CertificateFact(
+            sha256="1" * 64, expires=year, addresses=(of.identity.address,)
+        ),
+    }
