@@ -84,6 +84,7 @@ this line at the top of a vars file:
 | `decode` | run decode instances: they write answers |
 | `mixed` | run instances that do both; not together with `prefill` and `decode` |
 | `router` | runs the OpenAI-compatible entry; exactly one host |
+| `etcd` | stack `yuanrong` only: 1, 3 or 5 hosts of etcd; without it the router's host |
 
 A host may be in several groups. Other groups are allowed and mean nothing to pdinfra.
 

@@ -10,6 +10,7 @@ import pytest
 
 from pdinfra.lab.names import Lab
 from pdinfra.lab.status import status
+from tests.lab import fleet as tests_fleet
 from tests.lab.labs import NAME, OTHER, lab
 
 
@@ -46,3 +47,16 @@ def hosts(labs: None, engine: docker.DockerClient) -> list[dict[str, str]]:
         assert lab("fault", "off", "--all").code == 0
     found: list[dict[str, str]] = status(engine, Lab(NAME)).document()["hosts"]
     return found
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[None]:
+    """Three hosts of tests.lab.fleet: what is pulled for one service is there for the next."""
+    # `lab down` leaves an inventory that was edited.
+    tests_fleet.lab("down")
+    shutil.rmtree(tests_fleet.INVENTORY, ignore_errors=True)
+    made = tests_fleet.lab("up", "--hosts", "3")
+    assert made.code == 0, made.text
+    yield
+    tests_fleet.lab("down")
+    shutil.rmtree(tests_fleet.INVENTORY, ignore_errors=True)

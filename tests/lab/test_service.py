@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from pdinfra.verify.counters import EXTERNAL, prompt_tokens
-from tests.commands import BIN, ROOT, Result, command, pdinfra, playbook, wait_until
+from tests.commands import BIN, ROOT, Result, pdinfra, playbook, wait_until
+from tests.lab.fleet import (
+    INVENTORY,
+    address,
+    identities,
+    lab,
+    on_host,
+    put_into_groups,
+    up,
+)
 from tests.load import Load
 
 pytestmark = pytest.mark.lab
 
-LAB = "svc"
-INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
-HOSTS = INVENTORY / "hosts.yml"
 OLD = {"router", "prefill-node2-0", "decode-node2-0", "decode-node3-0"}
-Identities = dict[str, tuple[str, str]]
-
-
-def lab(verb: str, *words: str) -> Result:
-    return command(sys.executable, "-m", "pdinfra", "lab", verb, *words, "--name", LAB)
-
-
-def on_host(host: str, *words: str) -> Result:
-    return command("docker", "exec", f"pdinfra-lab-{LAB}-{host}", *words)
-
-
-def identities(hosts: int) -> Identities:
-    """Return container id and StartedAt by instance id, of the first so many hosts."""
-    found = {}
-    for n in range(1, hosts + 1):
-        names = on_host(f"node{n}", "docker", "ps", "-aq").out.split()
-        if not names:
-            continue
-        for each in json.loads(on_host(f"node{n}", "docker", "inspect", *names).out):
-            instance = each["Config"]["Labels"]["pdinfra.instance"]
-            found[instance] = (each["Id"], each["State"]["StartedAt"])
-    return found
-
-
-def up(*options: str) -> Result:
-    return pdinfra("up", "--yes", "--json", *options, inventory=INVENTORY)
-
-
-def address(host: str) -> str:
-    hosts = yaml.safe_load(HOSTS.read_text())["all"]["hosts"]
-    return str(hosts[host]["ansible_host"])
 
 
 def external(host: str) -> int:
@@ -63,27 +33,11 @@ def external(host: str) -> int:
     return prompt_tokens(text).get(EXTERNAL, 0)
 
 
-def put_into_groups(host: str, *names: str) -> None:
-    """Put a host into exactly these groups; it stays in the inventory."""
-    inventory: dict[str, Any] = yaml.safe_load(HOSTS.read_text())
-    for name, group in inventory["all"]["children"].items():
-        group["hosts"].pop(host, None)
-        group["hosts"].update({host: None} if name in names else {})
-    HOSTS.write_text(yaml.safe_dump(inventory))
-
-
 @pytest.fixture(scope="module")
-def service() -> Iterator[Result]:
+def service(fleet: None) -> Result:
     """Router, two decode hosts, one of them with prefill, from nothing."""
-    # `lab down` leaves an inventory that was edited.
-    lab("down")
-    shutil.rmtree(INVENTORY, ignore_errors=True)
-    made = lab("up", "--hosts", "3")
-    assert made.code == 0, made.text
     put_into_groups("node2", "prefill", "decode")
-    yield up()
-    lab("down")
-    shutil.rmtree(INVENTORY, ignore_errors=True)
+    return up()
 
 
 def test_up_proves_every_pair_across_hosts(service: Result) -> None:
