@@ -123,6 +123,14 @@ class InstanceSettings(BaseModel):
             "16 on nvidia, 64 on ascend."
         ),
     )
+    load_format: Literal["auto", "yuanrong"] | None = Field(
+        None,
+        description=(
+            "How weights come into the engine. yuanrong, on the stack of that name: from the data "
+            "system, where the first instance left them; from disk if there is any doubt. Default: "
+            "auto, from disk."
+        ),
+    )
     enforce_eager: bool | None = Field(
         None,
         description="Run without graph capture. Default: true on CPU, else false.",

@@ -56,6 +56,7 @@ def unseen_changes(plan: HostPlan) -> list[Change]:
     wanted: list[tuple[Kind, str]] = [("runtime", name) for name in plan.runtimes]
     wanted += [("image", image.ref) for image in plan.images]
     wanted += [("model", model.path) for model in plan.models if model.source != "directory"]
+    wanted += [("certificate", plan.identity.folder)] if plan.identity else []
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
     return unseen_driver_changes(plan, reason) + [

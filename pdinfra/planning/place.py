@@ -176,6 +176,7 @@ def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:
         threads=want.number("threads", 1),
         memory_gib=real("memory_gib", 0.0),
         shm_gib=real("shm_gib", SHM_GIB[accelerator]),
+        load_format=str(pick("load_format", "auto")),
         enforce_eager=bool(pick("enforce_eager", cpu)),
         privileged=bool(pick("privileged", False)),
         env=env,

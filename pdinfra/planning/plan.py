@@ -89,6 +89,7 @@ def build(inventory: Inventory, assets: Assets, authority: str = "") -> Plan:
         problems += model_problems(host, inventory)
         problems += driver_plan(host, service.accelerator)[1]
         problems += _tiny_problems(host, engines[host.name], assets)
+        problems += _load_problems(engines[host.name], stores=kept is not None)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     router = _router(inventory.router, instances)
     ports = {
@@ -347,6 +348,20 @@ def _tiny_problems(host: Host, engines: Sequence[Engine], assets: Assets) -> lis
         for engine in engines
         for size, heads in [(engine.instance.tensor_parallel_size, assets.tiny_heads)]
         if heads % size
+    ]
+
+
+def _load_problems(engines: Sequence[Engine], *, stores: bool) -> list[Problem]:
+    """Check that what loads weights from the data system has one."""
+    return [
+        Problem(
+            host=engine.instance.host,
+            thing=engine.instance.id,
+            cause=f"load_format {engine.settings.load_format}, but the service has no data system",
+            fix="set pd_stack to yuanrong, or load_format to auto",
+        )
+        for engine in engines
+        if engine.settings.load_format == "yuanrong" and not stores
     ]
 
 

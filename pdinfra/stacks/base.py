@@ -32,6 +32,7 @@ class EngineSettings:
     threads: int
     memory_gib: float
     shm_gib: float
+    load_format: str
     enforce_eager: bool
     privileged: bool
     env: dict[str, str]

@@ -58,6 +58,9 @@ class YuanrongStack:
             "kv_connector_extra_config": {"worker": worker},
         }
         command = (*base.command, "--kv-transfer-config", json.dumps(config))
+        if settings.load_format == "yuanrong":
+            loader = json.dumps({"worker": worker})
+            command += ("--load-format", "yuanrong", "--model-loader-extra-config", loader)
         sockets = socket_dir(service.service)
         mount = Mount(source=sockets, target=sockets, read_only=False)
         return finish(Launch(command, base.env, (mount,)), engine)

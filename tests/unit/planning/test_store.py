@@ -87,6 +87,17 @@ def test_an_engine_asks_the_worker_of_its_host_and_computes_what_is_missing() ->
     assert option(specs(own)["decode-c-0"], "--block-size") == "64"
 
 
+def test_weights_from_the_data_system_where_there_is_one() -> None:
+    made = specs(plan(THREE, {**YUANRONG, "pd_decode": {"load_format": "yuanrong"}}))
+    assert option(made["decode-c-0"], "--load-format") == "yuanrong"
+    loader = json.loads(option(made["decode-c-0"], "--model-loader-extra-config"))
+    config = json.loads(option(made["decode-c-0"], "--kv-transfer-config"))
+    assert loader == {"worker": config["kv_connector_extra_config"]["worker"]}
+    assert "--load-format" not in made["prefill-b-0"].command
+    found = lines(problems(THREE, {"pd_load_format": "yuanrong"}))
+    assert "set pd_stack to yuanrong" in found
+
+
 def test_two_services_on_one_machine_need_two_ports() -> None:
     found = problems(THREE, {**YUANRONG, "pd_datasystem_port": 8100, "pd_prefill": {"port": 8100}})
     assert "port 8100" in lines(found)
