@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pdinfra.doctor import ascend, fleet, host, network, npu_ping, nvidia, reach, reachable
+from pdinfra.doctor import ascend, fleet, host, network, npu_ping, nvidia, reach, reachable, store
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -22,6 +22,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
             checks += host.host_checks(planned, facts[planned.name])
             checks += network.network_checks(plan, planned, facts[planned.name])
     checks += fleet.fleet_checks(plan, facts, clock)
+    checks += store.store_checks(plan, facts)
     checks += ascend.checks(plan, facts)
     checks += nvidia.checks(plan, facts)
     return checks
@@ -35,6 +36,7 @@ def catalogue() -> tuple[Rule, ...]:
         *network.RULES,
         *fleet.RULES,
         *reach.RULES,
+        *store.RULES,
         *ascend.RULES,
         *npu_ping.RULES,
         *nvidia.RULES,

@@ -153,7 +153,10 @@ class Share(Frozen):
 
 
 class Instance(Frozen):
-    """One engine: where it is and what it owns. Ports are all planned, none is random."""
+    """One engine: where it is and what it owns. Ports are all planned, none is random.
+
+    ``load_format`` is where its weights come from: ``auto`` (disk) or ``yuanrong``.
+    """
 
     id: str
     role: Role
@@ -165,6 +168,7 @@ class Instance(Frozen):
     devices: tuple[int, ...]
     tensor_parallel_size: int
     container: str
+    load_format: str = "auto"
 
 
 class Member(Frozen):
@@ -211,6 +215,7 @@ class Worker(Frozen):
     address: str
     port: int
     container: str
+    data_bytes: int
 
     @property
     def endpoint(self) -> str:

@@ -126,6 +126,7 @@ def _instance(
         devices=tuple(devices),
         tensor_parallel_size=parallel,
         container=f"pd-{service}-{want.id}",
+        load_format=str(want.get("load_format") or "auto"),
     )
 
 

@@ -58,6 +58,7 @@ def store(inventory: Inventory, authority: str) -> Store:
                 address=host.address,
                 port=host.settings.datasystem_port,
                 container=f"pd-{service.service}-{name}",
+                data_bytes=_data_bytes(host),
             )
         )
     return Store(etcd=tuple(members), workers=tuple(workers), authority=authority)
