@@ -8,7 +8,6 @@ from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import HostPlan, Plan, Worker
-from pdinfra.planning.certificates import certificate_changes
 
 CERTIFICATE = Rule(
     id="certificate",
@@ -46,9 +45,8 @@ def _certificate(host: HostPlan, authority: str, facts: HostFacts) -> Iterator[C
     """Judge a certificate that is there; one that is missing is simply made."""
     if host.identity is None or f"{host.identity.folder}/node.crt" not in facts.certificates:
         return
-    gaps = certificate_changes(host, authority, facts)
-    if gaps:
-        yield CERTIFICATE.bad(host.name, gaps[0].reason)
+    if gap := facts.certificate_gap(host.identity, authority):
+        yield CERTIFICATE.bad(host.name, gap)
         return
     ends = facts.certificates[f"{host.identity.folder}/node.crt"].expires
     yield CERTIFICATE.ok(host.name, f"valid for {int(ends - facts.clock) // 86400} days")

@@ -8,7 +8,10 @@ from pydantic import Field
 
 from pdinfra.model.ascend import AscendFacts
 from pdinfra.model.fact import Fact
-from pdinfra.model.plan import ContainerSpec, Image, Member, Model
+from pdinfra.model.plan import ContainerSpec, Identity, Image, Member, Model
+
+RENEW_DAYS = 30
+"""Before a certificate ends: a run once a month keeps it valid."""
 
 
 class ContainerFact(Fact):
@@ -237,6 +240,24 @@ class HostFacts(Fact):
         if manifest.wrong:
             return f"damaged ({', '.join(manifest.wrong)})"
         return None
+
+    def certificate_gap(self, identity: Identity, authority: str) -> str | None:
+        """Return why a certificate is to be made anew; None if it is good for another month.
+
+        authority: SHA-256 of the authority's certificate, as the controller has it.
+        """
+        signer = self.certificates.get(f"{identity.folder}/ca.crt")
+        own = self.certificates.get(f"{identity.folder}/node.crt")
+        if signer is None or own is None:
+            return "no certificate on the host"
+        if signer.sha256 != authority:
+            return "it is of another authority than the controller's"
+        if identity.address not in own.addresses:
+            return f"it is for {', '.join(own.addresses)}, the host is {identity.address}"
+        if own.expires < self.clock:
+            return "it has ended"
+        days = int(own.expires - self.clock) // 86400
+        return f"it ends in {days} days" if days < RENEW_DAYS else None
 
 
 def _local_name(ref: str) -> str:

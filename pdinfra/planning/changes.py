@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
-from pdinfra.planning.certificates import certificate_changes
 from pdinfra.planning.drivers import driver_changes, unseen_driver_changes
 
 RUNNING = ("running", "restarting")
@@ -41,8 +40,11 @@ def host_changes(plan: HostPlan, facts: HostFacts, authority: str = "") -> list[
     changes = (
         [] if plan.spare else [*driver_changes(plan, facts.driver), *_prerequisites(plan, facts)]
     )
-    certificate = certificate_changes(plan, authority, facts)
-    changes += certificate
+    certificate = plan.identity and facts.certificate_gap(plan.identity, authority)
+    if plan.identity and certificate:
+        row = {"host": plan.name, "kind": "certificate", "id": plan.identity.folder}
+        made_anew = {**row, "action": "create", "reason": certificate}
+        changes.append(Change.model_validate(made_anew))
     images = {image.ref: image for image in plan.images}
     made = [_container_change(c, images.get(c.spec.image), facts) for c in plan.containers]
     changes += [_with_new_certificate(change) for change in made] if certificate else made

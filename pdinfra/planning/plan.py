@@ -45,7 +45,7 @@ from pdinfra.planning.models import (
     model_share,
     share_ports,
 )
-from pdinfra.planning.paths import HOME
+from pdinfra.model.paths import HOME
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.store import (

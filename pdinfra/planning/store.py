@@ -18,7 +18,7 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import GIB, MIB, container
-from pdinfra.planning.paths import HOME, socket_dir
+from pdinfra.model.paths import HOME, socket_dir
 from pdinfra.planning.place import host_part, socket
 from pdinfra.stacks.base import Launch
 

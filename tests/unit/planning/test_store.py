@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pdinfra.planning.certificates import certificate_changes
 from pdinfra.planning.changes import host_changes
 from tests.unit.builders import (
     AUTHORITY,
@@ -147,5 +146,5 @@ def test_certificates_that_are_made_anew(wrong: dict[str, Any], said: str) -> No
     own = good.certificates["/var/lib/pdinfra/pd/pki/node.crt"].model_copy(update=wrong)
     found = {**good.certificates, "/var/lib/pdinfra/pd/pki/node.crt": own} if wrong else {}
     seen = good.model_copy(update={"certificates": found})
-    (change,) = certificate_changes(host, AUTHORITY, seen)
-    assert said in change.reason
+    changes = {c.kind: c for c in host_changes(host, seen, AUTHORITY)}
+    assert said in changes["certificate"].reason
