@@ -9,6 +9,7 @@ from typing import Literal
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Host, HostSettings, Inventory
+from pdinfra.model.paths import HOME
 from pdinfra.model.plan import (
     MEMBERS_FILE,
     Basics,
@@ -45,7 +46,6 @@ from pdinfra.planning.models import (
     model_share,
     share_ports,
 )
-from pdinfra.model.paths import HOME
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.store import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdinfra.model.inventory import Host, Inventory
+from pdinfra.model.paths import HOME, socket_dir
 from pdinfra.model.plan import (
     Container,
     ContainerSpec,
@@ -18,7 +19,6 @@ from pdinfra.model.plan import (
 )
 from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import GIB, MIB, container
-from pdinfra.model.paths import HOME, socket_dir
 from pdinfra.planning.place import host_part, socket
 from pdinfra.stacks.base import Launch
 

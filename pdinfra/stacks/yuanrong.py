@@ -11,9 +11,9 @@ import json
 from dataclasses import replace
 
 from pdinfra.model.inventory import HostSettings, Inventory
+from pdinfra.model.paths import socket_dir
 from pdinfra.model.plan import Mount, Router
 from pdinfra.model.problems import Problem
-from pdinfra.model.paths import socket_dir
 from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
