@@ -6,6 +6,7 @@ and, after the first, costs next to nothing until the data system is back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import socket
@@ -26,7 +27,7 @@ _BATCH_KEYS = 256
 _TRUSTED_S = 0.5
 _REACH_TIMEOUT_S = 0.3
 
-_FAULTS = (native.UnavailableError, native.FullError, native.RefusedError)
+_FAULTS = (native.UnavailableError, native.FullError)
 
 Value = values.Buffer | Sequence[values.Buffer]
 
@@ -80,20 +81,22 @@ class Store:
         self._reachable = reachable or (lambda: _accepts_connections(host, port))
         self._clock = clock
         self._client: native.Client | None = None
+        self._slow_s = 0.8 * request_timeout_ms / 1000
+        # Apart, because a look-up may work while what it finds cannot be read, and
+        # a full data system can still be read.
+        self._link = Breaker(clock)
         self._reads = Breaker(clock)
         self._writes = Breaker(clock)
         self._last_success = float("-inf")
         self._lock = threading.Lock()
         self.counters = Counters()
-        try:
+        with self._watch(self._link):
             self._ready_client()
-        except native.UnavailableError as error:
-            self._fault(error)
 
     @property
     def available(self) -> bool:
-        """Whether the next call will try to reach the data system."""
-        return not self._reads.is_open
+        """Whether the next look-up will try to reach the data system."""
+        return not (self._link.is_open or self._reads.is_open)
 
     def put(self, items: Mapping[str, Value]) -> set[str]:
         """Store values and return the keys of those that were not stored.
@@ -118,72 +121,75 @@ class Store:
             yield from self._read(keys[start : start + _BATCH_KEYS])
 
     def exist(self, keys: Sequence[str]) -> list[bool]:
-        """Return for each key whether a value is there, whatever its state."""
+        """Return for each key whether a value is there, whatever its state.
+
+        While values cannot be read, none exists.
+        """
         if not keys:
             return []
-        if self._reads.is_open:
+        if not self.available:
             self.counters.skipped += len(keys)
             return [False] * len(keys)
-        try:
-            found = self._ready_client().exist(keys)
-        except _FAULTS as error:
-            self._fault(error)
-            return [False] * len(keys)
-        self._success()
-        return found
+        with self._watch(self._link):
+            return self._ready_client().exist(keys)
+        return [False] * len(keys)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove the values of these keys, if the data system lets us."""
-        if not keys or self._reads.is_open:
+        if not keys or self._link.is_open or self._writes.is_open:
             return
-        try:
+        with self._watch(self._writes):
             self._ready_client().delete(keys)
-        except _FAULTS as error:
-            self._fault(error)
 
     def _put(self, batch: list[tuple[str, Sequence[values.Buffer]]]) -> set[str]:
         keys = {key for key, _ in batch}
-        if self._reads.is_open or self._writes.is_open:
+        if self._link.is_open or self._writes.is_open:
             self.counters.skipped += len(keys)
             return keys
         try:
-            self._ready_client().write(batch)
-        except native.FullError as error:
-            self._full(error)
-            return keys
-        except native.RefusedError as error:
-            # A key that exists with other options is refused for ever, unless removed.
-            self.counters.failures += 1
-            _logger.warning("the data system at %s refuses a value: %s", self._address, error)
+            stored = self._write(batch)
+        except native.RefusedError:
+            # A key that exists with other options is refused until it is removed.
             self.delete(sorted(keys))
+            try:
+                stored = self._write(batch)
+            except native.RefusedError as error:
+                self.counters.failures += 1
+                _logger.warning("the data system at %s refuses a value: %s", self._address, error)
+                return keys
+        if not stored:
             return keys
-        except native.UnavailableError as error:
-            self._fault(error)
-            return keys
-        self._success()
-        self._writes.success()
         self.counters.stored += len(batch)
         self.counters.stored_bytes += sum(values.size_of(parts) for _, parts in batch)
         return set()
 
+    def _write(self, batch: list[tuple[str, Sequence[values.Buffer]]]) -> bool:
+        """Return whether the data system took the values.
+
+        Raises:
+            native.RefusedError: It works, but does not take them.
+        """
+        with self._watch(self._writes):
+            self._ready_client().write(batch)
+            return True
+        return False
+
     def _read(self, keys: Sequence[str]) -> Iterator[tuple[str, memoryview]]:
-        if self._reads.is_open:
+        if not self.available:
             self.counters.skipped += len(keys)
             return
+        answers: Iterator[tuple[str, memoryview]] = iter(())
+        with self._watch(self._reads):
+            answers = self._ready_client().read(keys)
         seen = 0
         damaged: list[str] = []
-        try:
-            for key, value in self._ready_client().read(keys):
-                seen += 1
-                view = self._checked(key, value)
-                if view is None:
-                    damaged.append(key)
-                else:
-                    yield key, view
-        except _FAULTS as error:
-            self._fault(error)
-            return
-        self._success()
+        for key, value in answers:
+            seen += 1
+            view = self._checked(key, value)
+            if view is None:
+                damaged.append(key)
+            else:
+                yield key, view
         self.counters.missing += len(keys) - seen
         # Or it would be found, and not stored anew, until it expires.
         self.delete(damaged)
@@ -202,39 +208,49 @@ class Store:
     def _ready_client(self) -> native.Client:
         """Return a client whose worker answered lately or accepts connections now."""
         if self._clock() - self._last_success > _TRUSTED_S and not self._reachable():
-            raise native.UnavailableError("the worker accepts no connection")
+            raise _UnreachableError("the worker accepts no connection")
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
             return self._client
 
-    def _success(self) -> None:
-        self._last_success = self._clock()
-        if self._reads.success():
-            _logger.info("the data system at %s answers again", self._address)
+    @contextlib.contextmanager
+    def _watch(self, breaker: Breaker) -> Iterator[None]:
+        """Swallow a fault of the data system and open the breaker of what failed.
 
-    def _fault(self, error: Exception) -> None:
+        A call that used up its time counts as a fault whatever it returned: when
+        another host's worker is gone, the client waits for it and then answers
+        without that worker's values.
+        """
+        start = self._clock()
+        try:
+            yield
+        except _UnreachableError as error:
+            self._fault(self._link, error)
+            return
+        except _FAULTS as error:
+            self._fault(breaker, error)
+            return
+        self._last_success = self._clock()
+        if self._last_success - start > self._slow_s:
+            self._fault(breaker, native.UnavailableError("it was too slow"))
+            return
+        if self._link.success() | breaker.success():
+            _logger.info("the data system at %s works again", self._address)
+
+    def _fault(self, breaker: Breaker, error: Exception) -> None:
         self.counters.failures += 1
         self._last_success = float("-inf")
-        # Counted before this one: the log gets the first fault of a row and one of
-        # each longest pause, not one per request.
-        before, pause = self._reads.faults, self._reads.fault()
-        if before == 0 or before == 5 or before % 16 == 0:
+        before, pause = breaker.faults, breaker.fault()
+        # The first fault of a row and then few: not one line per request.
+        if before in (0, 5) or before % 16 == 15:
             _logger.warning(
                 "the data system at %s fails, next try in %.0f s: %s", self._address, pause, error
             )
 
-    def _full(self, error: Exception) -> None:
-        self.counters.failures += 1
-        self._last_success = self._clock()
-        before, pause = self._writes.faults, self._writes.fault()
-        if before == 0:
-            _logger.warning(
-                "the data system at %s is full, next write in %.0f s: %s",
-                self._address,
-                pause,
-                error,
-            )
+
+class _UnreachableError(native.UnavailableError):
+    """Nothing listens at the worker's address."""
 
 
 def parse_address(address: str) -> tuple[str, int]:

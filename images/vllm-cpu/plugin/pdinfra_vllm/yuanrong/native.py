@@ -44,9 +44,9 @@ class Client(Protocol):
         """
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, memoryview]]:
-        """Yield what is stored, header included; missing keys are left out.
+        """Return what is stored, header included; missing keys are left out.
 
-        A view may be the shared memory itself: it is valid until the next one.
+        A view may be the shared memory itself: it is valid while the iterator lives.
 
         Raises:
             UnavailableError: The data system failed.
@@ -102,20 +102,22 @@ class NativeClient:
                 values.write(key, parts, memoryview(buffer.MutableData()))
             self._client.mset_buffer(buffers)
         except RuntimeError as error:
-            raise _named(error) from error
+            raise _write_error(error) from error
 
     def read(self, keys: Sequence[str]) -> Iterator[tuple[str, memoryview]]:
-        """Yield what is stored; on the worker's own host without a copy."""
+        """Return what is stored; on the worker's own host without a copy."""
         try:
             buffers = self._client.get_read_only_buffers(list(keys))
         except RuntimeError as error:
             # Said only when none of the keys is there.
             if _NOT_FOUND in str(error):
-                return
-            raise _named(error) from error
-        for key, buffer in zip(keys, buffers, strict=True):
-            if buffer is not None:
-                yield key, buffer.immutable_data()
+                return iter(())
+            raise UnavailableError(_first_line(error)) from error
+        return (
+            (key, buffer.immutable_data())
+            for key, buffer in zip(keys, buffers, strict=True)
+            if buffer is not None
+        )
 
     def exist(self, keys: Sequence[str]) -> list[bool]:
         """Return for each key whether it is stored."""
@@ -124,7 +126,7 @@ class NativeClient:
         except RuntimeError as error:
             if _NOT_FOUND in str(error):
                 return [False] * len(keys)
-            raise _named(error) from error
+            raise UnavailableError(_first_line(error)) from error
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove what is stored under the keys, if anything."""
@@ -132,10 +134,10 @@ class NativeClient:
             self._client.delete(list(keys))
         except RuntimeError as error:
             if _NOT_FOUND not in str(error):
-                raise _named(error) from error
+                raise UnavailableError(_first_line(error)) from error
 
 
-def _named(error: RuntimeError) -> UnavailableError | FullError | RefusedError:
+def _write_error(error: RuntimeError) -> UnavailableError | FullError | RefusedError:
     if _FULL in str(error):
         return FullError(_first_line(error))
     if _INVALID in str(error):
