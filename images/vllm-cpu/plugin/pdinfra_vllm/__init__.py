@@ -1,4 +1,4 @@
-"""A vLLM plugin that mends NIXL on CPU hosts.
+"""A vLLM plugin that mends NIXL on CPU hosts and brings a KV connector for openYuanrong.
 
 vLLM loads it in every process of an engine (API server, engine core, worker)
 through the entry point group ``vllm.general_plugins``.
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 
-from pdinfra_vllm import core_pinning, progress_thread
+from pdinfra_vllm import connectors, core_pinning, progress_thread
 
 # A child of vLLM's logger, which is the one that has a handler.
 _logger = logging.getLogger("vllm.pdinfra")
 
 
 def register() -> None:
-    """Apply every fix and log, in one line, which ones took."""
+    """Name our connector to vLLM, apply every fix and log, in one line, which ones took."""
+    connectors.apply()
     fixes = {
         "NIXL progress thread sleeps between polls": progress_thread.apply,
         "NIXL workers are not pinned to the last core": core_pinning.apply,

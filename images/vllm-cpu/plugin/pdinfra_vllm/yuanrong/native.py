@@ -7,6 +7,7 @@ timeouts here and the small batches in :mod:`client`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,16 @@ from pdinfra_vllm.yuanrong import values
 _NOT_FOUND = "[Key not found]"
 _FULL = "[Out of memory]"
 _INVALID = "[Invalid parameter]"
+
+
+# The client logs below $HOME/.datasystem, each call in an access log: without
+# these up to 5 files of 400 MB.
+_LOGGING = {
+    "DATASYSTEM_LOG_MONITOR_ENABLE": "false",
+    "DATASYSTEM_MIN_LOG_LEVEL": "1",
+    "DATASYSTEM_CLIENT_MAX_LOG_SIZE": "16",
+    "DATASYSTEM_MAX_LOG_FILE_NUM": "2",
+}
 
 
 class UnavailableError(Exception):
@@ -79,6 +90,8 @@ class NativeClient:
             UnavailableError: The worker does not answer in time.
             ImportError: The package is not installed.
         """
+        for name, value in _LOGGING.items():
+            os.environ.setdefault(name, value)
         from yr.datasystem import KVClient
         from yr.datasystem.object_client import WriteMode
 
