@@ -90,7 +90,7 @@ class YuanrongStoreConnector(KVConnectorBase_V1):
             "YuanrongStoreConnector: %s, blocks of %d tokens, engine %s",
             role.name.lower(),
             self._block_size,
-            self._engine.hex()[:16],
+            self._engine.hex(),
         )
 
     @property

@@ -44,6 +44,10 @@ def check(config: Any, kv_cache_config: Any) -> None:
     parallel = config.parallel_config
     if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
         raise UnsupportedEngineError("YuanrongStoreConnector does not serve context parallelism")
+    drafts = config.speculative_config
+    if drafts is not None and drafts.method != "ngram":
+        # A draft layer's KV depends on the token after its block as well.
+        raise UnsupportedEngineError("YuanrongStoreConnector serves no draft models, only ngram")
 
 
 def block_size(kv_cache_config: Any) -> int:

@@ -24,7 +24,7 @@ _INVALID = "[Invalid parameter]"
 # these up to 5 files of 400 MB.
 _LOGGING = {
     "DATASYSTEM_LOG_MONITOR_ENABLE": "false",
-    "DATASYSTEM_MIN_LOG_LEVEL": "1",
+    "DATASYSTEM_MIN_LOG_LEVEL": "2",
     "DATASYSTEM_CLIENT_MAX_LOG_SIZE": "16",
     "DATASYSTEM_MAX_LOG_FILE_NUM": "2",
 }
