@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pdinfra.bench.compare import Comparison, comparison_notes, notes
+from pdinfra.bench.picture import Group, groups, legend, percent
+from pdinfra.bench.result import Measurement, Row
 from pdinfra.driver.status import MemberStatus, ServiceStatus
 from pdinfra.lab.status import LabStatus
 from pdinfra.model.changes import ACTIONS, Change, summary
@@ -134,6 +137,85 @@ def show_words(console: Console, head: tuple[str, str], rows: Iterable[tuple[str
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
+
+
+BAR_COLUMNS = 50
+BAR_STYLES = ("cyan", "dim")
+
+
+def show_measurement(console: Console, found: Measurement) -> None:
+    """Print one service's times and hits by prompt length, and their picture."""
+    table = _ttft_table()
+    for row in found.rows:
+        table.add_row(*_ttft_cells(row, found.stack))
+    console.print(table)
+    _show_bars(console, groups(found), legend(found))
+    _show_notes(console, notes(found))
+
+
+def show_comparison(console: Console, found: Comparison) -> None:
+    """Print both services' times and hits by prompt length, the differences, and a picture."""
+    table = _ttft_table()
+    for (mine, other), change in zip(found.pairs, found.differences, strict=True):
+        table.add_row(*_ttft_cells(mine, f"with ({found.first.stack})"))
+        table.add_row(*_ttft_cells(other, f"without ({found.second.stack})"))
+        changed = (
+            change.ttft_mean_percent,
+            change.ttft_median_percent,
+            change.ttft_p99_percent,
+            change.requests_per_second_percent,
+        )
+        cells = [f"{value:+.1f} %" for value in changed]
+        table.add_row("", "difference", *cells, style="bold", end_section=True)
+    console.print(table)
+    _show_bars(console, groups(found), legend(found))
+    _show_notes(console, comparison_notes(found))
+
+
+def _ttft_table() -> Table:
+    """Return the empty table of times to first token."""
+    return _table(
+        "prompt tokens", "service", "TTFT mean ms", "median", "P99",
+        "requests/s", "tokens/s", "hit rate", "local", "external",
+    )  # fmt: skip
+
+
+def _ttft_cells(row: Row, service: str) -> list[str]:
+    """Return one row; hits are shares of the prompts' tokens, by where prefill found them."""
+    hits = row.prefill
+    total = hits.computed + hits.local + hits.external if hits else 0
+    parts = (hits.local / total, hits.external / total) if hits and total else (None, None)
+    return [
+        f"{row.prompt_tokens:.0f} (~{row.length})",
+        service,
+        f"{row.ttft_mean_ms:.1f}",
+        f"{row.ttft_median_ms:.1f}",
+        f"{row.ttft_p99_ms:.1f}",
+        f"{row.requests_per_second:.2f}",
+        f"{row.tokens_per_second:.0f}",
+        *map(percent, (row.hit_rate, *parts)),
+    ]
+
+
+def _show_bars(console: Console, drawn: Sequence[Group], names: Sequence[str]) -> None:
+    """Print mean times as bars."""
+    most = max((bar.value for group in drawn for bar in group.bars), default=0) or 1.0
+    console.print(Text("Time to first token, mean", style="bold"))
+    for name, style in zip(names, BAR_STYLES, strict=False):
+        console.print(Text.assemble(("█", style), f" {name}"), soft_wrap=True)
+    for group in drawn:
+        for number, bar in enumerate(group.bars):
+            label = group.label if number == 0 else ""
+            length = max(round(BAR_COLUMNS * bar.value / most), 1)
+            text = Text(f"{label:>13} ")
+            text.append("█" * length, style=BAR_STYLES[bar.number])
+            console.print(text.append(f" {bar.note}"), soft_wrap=True)
+
+
+def _show_notes(console: Console, lines: Iterable[str]) -> None:
+    """Print what one must know to read a measurement."""
+    for line in lines:
+        console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
 
 
 def _table(*columns: str) -> Table:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ CONNECTION = (
 )
 """What says how a host is reached. No secrets: those stay with Ansible."""
 
+LOCAL = "local"
+
 
 def planned_hosts(inventory: Path, limit: str | None) -> tuple[HostPlan, ...]:
     """Return the plans of the hosts that a limit (Ansible's pattern) leaves.
@@ -45,6 +48,24 @@ def connections(inventory: Path) -> dict[str, dict[str, Any]]:
         host.name: _templated(variables.get_vars(host=host), variables)
         for host in manager.get_hosts()
     }
+
+
+def on_host(host: str, variables: Mapping[str, Any], command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one on a host: as it is, or over ssh.
+
+    variables: the host's own of :func:`connections`.
+    """
+    if variables.get("ansible_connection") == LOCAL:
+        return list(command)
+    key = variables.get("ansible_ssh_private_key_file") or variables.get("ansible_private_key_file")
+    address, user = str(variables.get("ansible_host", host)), variables.get("ansible_user")
+    ssh = ["ssh", *(["-i", str(key)] if key else [])]
+    for name in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+        ssh += shlex.split(str(variables.get(name, "")))
+    ssh += ["-p", str(variables.get("ansible_port", 22)), f"{user}@{address}" if user else address]
+    become = ["sudo"] if variables.get("ansible_become") else []
+    # ssh hands one line to a shell over there.
+    return [*ssh, shlex.join([*become, *command])]
 
 
 def _inventory(inventory: Path, limit: str | None) -> tuple[Any, Any]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 FAMILY = "vllm:prompt_tokens_by_source"
+COMPUTED = "local_compute"
+LOCAL = "local_cache_hit"
 EXTERNAL = "external_kv_transfer"
+CACHE_CONFIG = "vllm:cache_config_info"
 
 
 def prompt_tokens(text: str) -> dict[str, int]:
@@ -22,3 +25,17 @@ def prompt_tokens(text: str) -> dict[str, int]:
                 source = sample.labels["source"]
                 counts[source] = counts.get(source, 0) + int(sample.value)
     return counts
+
+
+def prefix_caching(text: str) -> bool | None:
+    """Tell whether an engine keeps prompts in its own prefix cache; None if it does not say.
+
+    Source: vLLM 0.32 /metrics, vllm:cache_config_info (measured).
+    """
+    for family in text_string_to_metric_families(text):
+        if family.name != CACHE_CONFIG:
+            continue
+        for sample in family.samples:
+            if "enable_prefix_caching" in sample.labels:
+                return str(sample.labels["enable_prefix_caching"]) == "True"
+    return None

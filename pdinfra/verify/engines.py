@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx
 
-from pdinfra.verify.counters import prompt_tokens
+from pdinfra.verify.counters import prefix_caching, prompt_tokens
+
+T = TypeVar("T")
 
 TIMEOUT = httpx.Timeout(120, connect=5)
 """Seconds; the first request of a pair sets up its connection and may take a while."""
@@ -47,11 +50,27 @@ class Client:
 
     def sources(self, url: str) -> dict[str, int]:
         """Return an engine's prompt tokens by source. Raises EngineError."""
-        text = self._text("GET", f"{url}/metrics").text
-        try:
-            return prompt_tokens(text)
-        except ValueError as error:
-            raise EngineError(f"{url}/metrics answered something that is no metrics") from error
+        return self._metrics(url, prompt_tokens)
+
+    def prefix_caching(self, url: str) -> bool | None:
+        """Tell whether an engine's own prefix cache is on, None if unknown. Raises EngineError."""
+        return self._metrics(url, prefix_caching)
+
+    def tokens(self, url: str, body: dict[str, Any]) -> int:
+        """Return how many tokens an engine makes of a prompt or of messages. Raises EngineError.
+
+        Source: POST /tokenize, vLLM 0.32 (measured).
+        """
+        count = self._answer("POST", f"{url}/tokenize", body).get("count")
+        if not isinstance(count, int):
+            raise EngineError(f"{url}/tokenize answered without a count")
+        return count
+
+    def max_model_len(self, url: str) -> int | None:
+        """Return how many tokens a request may have, None if unknown. Raises EngineError."""
+        models = self._answer("GET", f"{url}/v1/models").get("data") or [{}]
+        length = models[0].get("max_model_len")
+        return length if isinstance(length, int) else None
 
     def healthy(self, url: str, seconds: float = 2.0) -> bool:
         """Tell whether /health answers 200 within so many seconds."""
@@ -60,7 +79,15 @@ class Client:
         except httpx.HTTPError:
             return False
 
-    def _answer(self, method: str, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _metrics(self, url: str, read: Callable[[str], T]) -> T:
+        """Return what there is to read in an engine's Prometheus text."""
+        text = self._text("GET", f"{url}/metrics").text
+        try:
+            return read(text)
+        except ValueError as error:
+            raise EngineError(f"{url}/metrics answered something that is no metrics") from error
+
+    def _answer(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return a JSON object answered with 200."""
         try:
             answer = self._text(method, url, body).json()

@@ -23,6 +23,7 @@ class FakeServer:
     answer: Callable[[dict[str, Any]], Answer]
     counts: bool = True
     metrics: str | None = None
+    max_model_len: int = 32768
     external: int = 0
     seen: list[dict[str, Any]] = field(default_factory=list)
 
@@ -78,6 +79,10 @@ def serving(*servers: FakeServer) -> Iterator[list[int]]:
 def _one(fake: FakeServer) -> Iterator[int]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/v1/models":
+                models = {"data": [{"id": "m", "max_model_len": fake.max_model_len}]}
+                self._send(200, json.dumps(models).encode())
+                return
             self._send(200, fake.prometheus().encode())
 
         def do_POST(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdinfra.verify.counters import prompt_tokens
+from pdinfra.verify.counters import prefix_caching, prompt_tokens
 
 TEXT = """\
 # HELP vllm:prompt_tokens_total Number of prefill tokens processed.
@@ -31,3 +31,16 @@ def test_tokens_are_counted_by_source_over_all_engine_cores() -> None:
 def test_engine_that_counts_nothing_has_no_sources() -> None:
     assert prompt_tokens("") == {}
     assert prompt_tokens("# TYPE up gauge\nup 1\n") == {}
+
+
+CONFIG = """\
+# HELP vllm:cache_config_info Information of the LLMEngine CacheConfig
+# TYPE vllm:cache_config_info gauge
+vllm:cache_config_info{block_size="16",enable_prefix_caching="%s",engine="0"} 1.0
+"""
+
+
+def test_an_engine_says_whether_its_own_prefix_cache_is_on() -> None:
+    assert prefix_caching(CONFIG % "True") is True
+    assert prefix_caching(CONFIG % "False") is False
+    assert prefix_caching(TEXT) is None

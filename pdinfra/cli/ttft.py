@@ -1,0 +1,250 @@
+"""`bench ttft`: time to first token of a running service, with and without a cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pdinfra.bench import result
+from pdinfra.bench.compare import Comparison, compare, notes
+from pdinfra.bench.picture import groups, legend, svg
+from pdinfra.bench.result import Measurement
+from pdinfra.bench.ttft import Bench, measure
+from pdinfra.bench.wish import Wish, lengths
+from pdinfra.cli.options import (
+    DEFAULT_INVENTORY,
+    InventoryOption,
+    JsonOption,
+    emit,
+    err,
+    finish,
+    out,
+    reported,
+    require,
+    run,
+)
+from pdinfra.cli.tables import show_comparison, show_measurement
+from pdinfra.driver.hosts import connections, on_host
+from pdinfra.driver.look import FAILED, INVALID, DriverError, planned, reasons
+from pdinfra.model.plan import Plan
+
+SUFFIX = "-against"
+
+GroupsOption = Annotated[int, typer.Option("--groups", help="Groups of prompts.")]
+PromptsOption = Annotated[int, typer.Option("--prompts", help="Prompts in each group.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same prompts.")]
+
+
+def ttft(
+    inventory: InventoryOption = DEFAULT_INVENTORY,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Then the same on this inventory's service, on the same hosts."),
+    ] = None,
+    compare_files: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option("--compare", help="Measure nothing: compare two saved results."),
+    ] = None,
+    lengths_text: Annotated[
+        str, typer.Option("--lengths", metavar="TOKENS", help="Prompt lengths, about.")
+    ] = "1000,2000,4000",
+    groups_: GroupsOption = 5,
+    prompts: PromptsOption = 10,
+    shared: Annotated[
+        int, typer.Option(help="Percent of a prompt that is the same in its whole group.")
+    ] = 25,
+    seed: SeedOption = 42,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 8,
+    output_tokens: Annotated[int, typer.Option(help="Tokens of each answer, at most.")] = 2,
+    max_minutes: Annotated[
+        float, typer.Option(help="The load of one length stops by itself after so long.")
+    ] = 30,
+    image: Annotated[
+        str | None, typer.Option(help="Image to make the load with; default: the engines'.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the result in this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--svg", help="Draw the picture into this file.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --against: do not ask before `down`, `up`.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure time to first token of the running service by prompt length, as the guides do."""
+    with reported(json):
+        wish = _wish(
+            lengths_text, groups_, prompts, shared, seed, concurrency, output_tokens, max_minutes,
+            [*unwritable(save, "--save"), *unwritable(picture, "--svg")],
+        )  # fmt: skip
+        if compare_files:
+            found: Measurement | Comparison = _compared(compare_files, against, save)
+        elif against:
+            found = _both(inventory, against, wish, image, save, yes)
+        else:
+            found = _one(inventory, _plan(inventory), wish, image, save)
+        if picture:
+            write(picture, svg(groups(found), legend(found)))
+    _show(found, json)
+
+
+def _wish(
+    text: str,
+    groups_: int,
+    prompts: int,
+    shared: int,
+    seed: int,
+    concurrency: int,
+    output_tokens: int,
+    max_minutes: float,
+    also: Sequence[str],
+) -> Wish:
+    """Return the parameters. Raises DriverError with all that is wrong, ``also`` included."""
+    found = list(also)
+    wanted: tuple[int, ...] = ()
+    try:
+        wanted = lengths(text)
+    except ValueError as error:
+        found.insert(0, str(error))
+    wish = Wish(wanted, groups_, prompts, shared, seed, concurrency, output_tokens, max_minutes)
+    refuse([*found, *wish.problems()])
+    return wish
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise DriverError if there is a problem: nothing was touched."""
+    if problems:
+        raise DriverError(problems, INVALID)
+
+
+def unwritable(path: Path | None, option: str) -> list[str]:
+    """Return why a file cannot be written: better now than after the load."""
+    if path is None or (os.access(path.parent, os.W_OK) and not path.is_dir()):
+        return []
+    fix = "name a file in a folder that exists and that you may write to"
+    return [f"{option} {path}: cannot be written. Fix: {fix}"]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file. Raises DriverError where that is impossible."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DriverError([f"{path}: {error.strerror}. Fix: name another file"], FAILED) from error
+
+
+def _plan(inventory: Path) -> Plan:
+    """Return an inventory's plan without looking at its hosts."""
+    return planned(run("playbooks/validate.yml", inventory, None))
+
+
+def _one(
+    inventory: Path, plan: Plan, wish: Wish, image: str | None, save: Path | None
+) -> Measurement:
+    """Measure one running service, and keep the result."""
+    reach = connections(inventory)
+    with err.status("Starting") as status:
+        found = measure(
+            Bench(
+                inventory=str(inventory),
+                plan=plan,
+                wish=wish,
+                image=image,
+                there=lambda host, command: on_host(host, reach[host], command),
+                say=_say,
+                show=status.update,
+            )
+        )
+    if save:
+        result.save(found, save)
+    return found
+
+
+def _compared(files: tuple[Path, Path], against: Path | None, save: Path | None) -> Comparison:
+    """Compare two saved results."""
+    if against or save:
+        line = "--compare: it measures nothing. Fix: leave --against and --save out"
+        raise DriverError([line], INVALID)
+    return compare(result.load(files[0]), result.load(files[1]))
+
+
+def _both(
+    inventory: Path, against: Path, wish: Wish, image: str | None, save: Path | None, yes: bool
+) -> Comparison:
+    """Measure a service, put the other in its place, measure that, and bring the first back."""
+    require(against)
+    first, second = _plan(inventory), _plan(against)
+    refuse(_not_swappable(first, second, against))
+    _confirm(inventory, against, yes)
+    mine = _one(inventory, first, wish, image, save)
+    beside = save and save.with_name(f"{save.stem}{SUFFIX}{save.suffix}")
+    try:
+        _swap(inventory, against)
+        other = _one(against, second, wish, image, beside)
+    finally:
+        # Also after Ctrl-C: who measures a service in use wants it back.
+        _swap(against, inventory)
+    return compare(mine, other)
+
+
+def _not_swappable(first: Plan, second: Plan, against: Path) -> list[str]:
+    """Return why one service cannot take the other's place."""
+    found = []
+    hosts = [{host.address for host in plan.active} for plan in (first, second)]
+    if hosts[0] != hosts[1]:
+        here, there = (", ".join(sorted(each)) for each in hosts)
+        fix = "use inventories of the same hosts, or measure each with --save and --compare"
+        found.append(f"--against {against}: it has hosts {there}, not {here}. Fix: {fix}")
+    if not second.convergeable:
+        cause = f"stack {second.stack}: `up` cannot bring it up yet"
+        found.append(f"--against {against}: {cause}. Fix: use another inventory")
+    return found
+
+
+def _confirm(inventory: Path, against: Path, yes: bool) -> None:
+    """Ask before anything is touched. Raises DriverError where nobody can be asked."""
+    if yes:
+        return
+    steps = f"measure {inventory}, take it down, bring up {against}, measure it, and swap back"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        line = f"--against: this is to {steps}; requests in between are lost"
+        raise DriverError([f"{line}. Fix: say --yes if that is what you want"], INVALID)
+    err.print(f"This is to {steps}.", markup=False, highlight=False, soft_wrap=True)
+    err.print("In between the service answers nobody.", markup=False, highlight=False)
+    if not typer.confirm("Do this?", err=True):
+        raise DriverError(["stopped; nothing was touched"], FAILED)
+
+
+def _swap(out_of: Path, into: Path) -> None:
+    """Take one service down and bring another up. Raises DriverError."""
+    for playbook, inventory in (("playbooks/down.yml", out_of), ("site.yml", into)):
+        _say(f"{'up' if playbook == 'site.yml' else 'down'} {inventory}")
+        done = run(playbook, inventory, None)
+        planned(done)
+        if done.rc:
+            fix = f"python -m pdinfra up -i {into}"
+            raise DriverError([*reasons(done), f"{into} is not up. Fix: {fix}"], FAILED)
+
+
+def _show(found: Measurement | Comparison, json: bool) -> None:
+    """Print a result and leave: 1 if requests failed."""
+    if isinstance(found, Comparison):
+        if json:
+            emit(found.document())
+        else:
+            show_comparison(out, found)
+    elif json:
+        emit({"ok": found.ok, **found.model_dump(mode="json"), "notes": notes(found)})
+    else:
+        show_measurement(out, found)
+    finish(found.ok)
+
+
+def _say(line: str) -> None:
+    """Print one line of progress."""
+    err.print(f"→ {line}", markup=False, highlight=False, soft_wrap=True)

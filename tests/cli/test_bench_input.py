@@ -1,0 +1,106 @@
+"""Wrong words to `bench`: every problem at once, the right exit code, nothing touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Result, changed_inventory, command
+from tests.unit.bench.rows import measurement, row
+
+BENCH = (sys.executable, "-m", "pdinfra", "bench")
+
+
+def refused(result: Result, *words: str) -> None:
+    """Assert exit code 2 and one line with a fix for each of the words, in order."""
+    assert result.code == 2, result.text
+    lines = result.err.strip().splitlines()
+    assert len(lines) == len(words), result.err
+    for line, word in zip(lines, words, strict=True):
+        assert word in line
+        assert "Fix:" in line
+
+
+def test_all_bad_parameters_are_told_at_once(tmp_path: Path) -> None:
+    result = command(
+        *BENCH, "ttft", "--lengths", "1k", "--groups", "0", "--shared", "100", "--max-minutes", "0",
+        "--save", str(tmp_path / "nowhere" / "a.json"), "--svg", str(tmp_path),
+    )  # fmt: skip
+    words = ("--lengths 1k", "--save", "--svg", "--groups 0", "--shared 100", "--max-minutes 0")
+    refused(result, *words)
+
+
+def test_missing_inventory_is_refused(tmp_path: Path) -> None:
+    refused(command(*BENCH, "ttft", "-i", str(tmp_path / "no")), "no such inventory")
+    refused(command(*BENCH, "ttft", "--against", str(tmp_path / "no")), "no such inventory")
+
+
+def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
+    saved, other = tmp_path / "saved.json", tmp_path / "other.json"
+    saved.write_text(measurement().model_dump_json())
+    compare = (*BENCH, "ttft", "--compare", str(saved), str(other))
+    refused(command(*compare), "other.json: No such file")
+    other.write_text("[")
+    refused(command(*compare), "other.json: no JSON")
+    other.write_text('{"ok": true}')
+    refused(command(*compare), "other.json: no saved measurement")
+
+
+def test_results_of_other_loads_are_not_compared(tmp_path: Path) -> None:
+    saved, other = tmp_path / "saved.json", tmp_path / "other.json"
+    saved.write_text(measurement().model_dump_json())
+    other.write_text(measurement(row(seed=1), model="n").model_dump_json())
+    result = command(*BENCH, "ttft", "--compare", str(saved), str(other))
+    refused(result, "model: m here, n there", "no prompt length")
+
+
+def test_compare_measures_nothing(tmp_path: Path) -> None:
+    result = command(*BENCH, "ttft", "--compare", "a", "b", "--save", str(tmp_path / "c.json"))
+    refused(result, "--compare: it measures nothing")
+
+
+def test_nobody_to_ask_means_no_swap(tmp_path: Path) -> None:
+    other = changed_inventory(tmp_path, pd_router_port=8001)
+    result = command(*BENCH, "ttft", "--against", str(other), "--json")
+    assert result.code == 2, result.text
+    (line,) = json.loads(result.out)["errors"]
+    assert "--yes" in line
+
+
+def test_a_service_on_other_hosts_is_not_swapped_in(tmp_path: Path) -> None:
+    other = changed_inventory(tmp_path)
+    hosts = other / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("local:", "local:\n      ansible_host: 10.9.9.9", 1))
+    result = command(*BENCH, "ttft", "--against", str(other), "--yes", "--json")
+    assert result.code == 2, result.text
+    assert "it has hosts 10.9.9.9" in json.loads(result.out)["errors"][0]
+
+
+def test_two_saved_results_are_compared_and_drawn(tmp_path: Path) -> None:
+    saved, other, picture = (tmp_path / name for name in ("a.json", "b.json", "c.svg"))
+    saved.write_text(measurement().model_dump_json())
+    other.write_text(measurement(row(ttft_mean_ms=400.0), stack="native").model_dump_json())
+    words = ("ttft", "--compare", str(saved), str(other), "--svg", str(picture))
+    result = command(*BENCH, *words)
+    assert result.code == 0, result.text
+    for word in ("with (yuanrong)", "without (native)", "-50.0 %", "200 ms, hits 33 %"):
+        assert word in result.out
+    assert picture.read_text().startswith("<svg ")
+    assert command(*BENCH, *words, "--json").json["differences"][0]["ttft_mean_percent"] == -50.0
+
+
+def test_the_guides_dataset_is_written_and_bad_parameters_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    small = ("--groups", "2", "--prompts", "3", "--prefix", "4", "--suffix", "5", "-o", str(file))
+    assert command(*BENCH, "dataset", *small).code == 0
+    assert len(file.read_text().splitlines()) == 6
+    result = command(*BENCH, "dataset", "--groups", "0", "--suffix", "0", "-o", str(tmp_path))
+    refused(result, "--groups 0", "--suffix 0", "--output")
+
+
+@pytest.mark.parametrize("verb", ["ttft", "dataset"])
+def test_help_says_what_it_is(verb: str) -> None:
+    assert "guide" in command(*BENCH, verb, "--help").out
