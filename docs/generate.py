@@ -21,6 +21,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pdinfra.assets import ROOT
+from pdinfra.bench.compare import Difference
+from pdinfra.bench.result import Measurement, Row, Tokens
 from pdinfra.cli.app import app
 from pdinfra.doctor import catalogue
 from pdinfra.driver.status import MemberStatus, ServiceStatus
@@ -162,6 +164,10 @@ MEMBERS: dict[str, Iterable[str]] = {
     "hosts": HostStatus.model_fields,
     "pairs": PairProof.model_fields,
     "completion": Completion.model_fields,
+    "rows": Row.model_fields,
+    "prefill_tokens": Tokens.model_fields,
+    "decode_tokens": Tokens.model_fields,
+    "differences": Difference.model_fields,
     "tests": ("host", "test", "ok", "outcome", "message"),
     "checks": [name for name in Check.model_fields if name != "invalid"],
 }
@@ -175,6 +181,10 @@ DOCUMENTS: dict[str, Iterable[str]] = {
     "`verify --hosts`": ("ok", "tests"),
     "`doctor`": ("ok", "checks"),
     "`down`": ("ok", "changes", "summary"),
+    "`bench ttft`": ("ok", *Measurement.model_fields, "notes"),
+    "`bench ttft` with `--compare` or `--against`": (
+        *("ok", "with", "without", "differences", "notes"),
+    ),
     "`lab up`": ("ok", *LabStatus.model_fields, "seconds"),
     "`lab fault on`, `lab fault off`": ("ok", *LabStatus.model_fields),
     "`lab status`": LabStatus.model_fields,

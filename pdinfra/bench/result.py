@@ -42,8 +42,8 @@ class Row(Frozen):
     """One prompt length. Times are milliseconds, ``seconds`` is the load's whole duration.
 
     ``length`` is what was asked for, ``prompt_tokens`` what the prompts had on average.
-    ``prefill`` counts the engines that read prompts (prefill or mixed), ``decode`` the others;
-    None where the engines do not count by source.
+    ``prefill_tokens`` are of the engines that read prompts (prefill or mixed), ``decode_tokens`` of
+    the others; None where the engines do not count by source.
     """
 
     length: int
@@ -61,8 +61,8 @@ class Row(Frozen):
     requests_per_second: float
     tokens_per_second: float
     seconds: float
-    prefill: Tokens | None
-    decode: Tokens | None
+    prefill_tokens: Tokens | None
+    decode_tokens: Tokens | None
 
     @property
     def shape(self) -> Shape:
@@ -74,7 +74,7 @@ class Row(Frozen):
     @property
     def hit_rate(self) -> float | None:
         """The share (0 to 1) of the prompts' tokens that prefill found in a cache."""
-        return self.prefill.hit_rate if self.prefill else None
+        return self.prefill_tokens.hit_rate if self.prefill_tokens else None
 
     @property
     def warm(self) -> bool:
@@ -143,8 +143,8 @@ def row(
             requests_per_second=round(found["request_throughput"], 3),
             tokens_per_second=round(found["total_token_throughput"], 1),
             seconds=round(found["duration"], 2),
-            prefill=prefill,
-            decode=decode,
+            prefill_tokens=prefill,
+            decode_tokens=decode,
         )
     except (KeyError, TypeError, ValueError) as error:
         line = f"vllm bench serve: its result is not as vLLM 0.32 writes it: {error!r}"

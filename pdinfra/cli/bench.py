@@ -18,11 +18,17 @@ app.command()(ttft.ttft)
 
 @app.command()
 def dataset(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, JSON lines.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File to write, JSON lines.")
+    ],
     groups_: GroupsOption = 30,
     prompts: PromptsOption = 100,
-    prefix: Annotated[int, typer.Option(help="Random words that a group shares.")] = 2048,
-    suffix: Annotated[int, typer.Option(help="Random words of each prompt's own.")] = 6144,
+    prefix: Annotated[
+        int, typer.Option(metavar="N", help="Random words that a group shares.")
+    ] = 2048,
+    suffix: Annotated[
+        int, typer.Option(metavar="N", help="Random words of each prompt's own.")
+    ] = 6144,
     seed: SeedOption = 42,
 ) -> None:
     """Write the dataset of guide yuanrong-pd-disaggregation; the defaults are the guide's own."""

@@ -140,7 +140,8 @@ def show_words(console: Console, head: tuple[str, str], rows: Iterable[tuple[str
 
 
 BAR_COLUMNS = 50
-BAR_STYLES = ("cyan", "dim")
+BAR_STYLES = (("█", "cyan"), ("▒", "dim"))
+"""Two signs: a log has no colours."""
 
 
 def show_measurement(console: Console, found: Measurement) -> None:
@@ -182,7 +183,7 @@ def _ttft_table() -> Table:
 
 def _ttft_cells(row: Row, service: str) -> list[str]:
     """Return one row; hits are shares of the prompts' tokens, by where prefill found them."""
-    hits = row.prefill
+    hits = row.prefill_tokens
     total = hits.computed + hits.local + hits.external if hits else 0
     parts = (hits.local / total, hits.external / total) if hits and total else (None, None)
     return [
@@ -201,14 +202,15 @@ def _show_bars(console: Console, drawn: Sequence[Group], names: Sequence[str]) -
     """Print mean times as bars."""
     most = max((bar.value for group in drawn for bar in group.bars), default=0) or 1.0
     console.print(Text("Time to first token, mean", style="bold"))
-    for name, style in zip(names, BAR_STYLES, strict=False):
-        console.print(Text.assemble(("█", style), f" {name}"), soft_wrap=True)
+    for name, (sign, style) in zip(names, BAR_STYLES, strict=False):
+        console.print(Text.assemble((sign, style), f" {name}"), soft_wrap=True)
     for group in drawn:
         for number, bar in enumerate(group.bars):
             label = group.label if number == 0 else ""
             length = max(round(BAR_COLUMNS * bar.value / most), 1)
             text = Text(f"{label:>13} ")
-            text.append("█" * length, style=BAR_STYLES[bar.number])
+            sign, style = BAR_STYLES[bar.number]
+            text.append(sign * length, style=style)
             console.print(text.append(f" {bar.note}"), soft_wrap=True)
 
 

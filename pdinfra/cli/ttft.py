@@ -35,41 +35,52 @@ from pdinfra.model.plan import Plan
 
 SUFFIX = "-against"
 
-GroupsOption = Annotated[int, typer.Option("--groups", help="Groups of prompts.")]
-PromptsOption = Annotated[int, typer.Option("--prompts", help="Prompts in each group.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same prompts.")]
+GroupsOption = Annotated[int, typer.Option("--groups", metavar="N", help="Groups of prompts.")]
+PromptsOption = Annotated[
+    int, typer.Option("--prompts", metavar="N", help="Prompts in each group.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="Same seed, same prompts.")]
 
 
 def ttft(
     inventory: InventoryOption = DEFAULT_INVENTORY,
     against: Annotated[
         Path | None,
-        typer.Option(help="Then the same on this inventory's service, on the same hosts."),
+        typer.Option(
+            metavar="PATH",
+            help="Measure this inventory's service too, put in place of the first for a while.",
+        ),
     ] = None,
     compare_files: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--compare", help="Measure nothing: compare two saved results."),
+        typer.Option(
+            "--compare", metavar="WITH WITHOUT", help="Measure nothing: compare two saved results."
+        ),
     ] = None,
     lengths_text: Annotated[
-        str, typer.Option("--lengths", metavar="TOKENS", help="Prompt lengths, about.")
+        str, typer.Option("--lengths", metavar="TOKENS", help="Prompt lengths in tokens, about.")
     ] = "1000,2000,4000",
     groups_: GroupsOption = 5,
     prompts: PromptsOption = 10,
     shared: Annotated[
-        int, typer.Option(help="Percent of a prompt that is the same in its whole group.")
+        int,
+        typer.Option(metavar="N", help="Percent of a prompt that is the same in its whole group."),
     ] = 25,
     seed: SeedOption = 42,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.")] = 8,
-    output_tokens: Annotated[int, typer.Option(help="Tokens of each answer, at most.")] = 2,
+    concurrency: Annotated[int, typer.Option(metavar="N", help="Requests at a time.")] = 8,
+    output_tokens: Annotated[
+        int, typer.Option(metavar="N", help="Tokens of each answer, at most.")
+    ] = 2,
     max_minutes: Annotated[
-        float, typer.Option(help="The load of one length stops by itself after so long.")
+        float,
+        typer.Option(metavar="N", help="The load of one length stops by itself after so long."),
     ] = 30,
     image: Annotated[
         str | None, typer.Option(help="Image to make the load with; default: the engines'.")
     ] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the result in this file.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the result here.")] = None,
     picture: Annotated[
-        Path | None, typer.Option("--svg", help="Draw the picture into this file.")
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the picture here.")
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --against: do not ask before `down`, `up`.")
@@ -183,12 +194,16 @@ def _both(
     _confirm(inventory, against, yes)
     mine = _one(inventory, first, wish, image, save)
     beside = save and save.with_name(f"{save.stem}{SUFFIX}{save.suffix}")
+    told: list[str] = []
     try:
-        _swap(inventory, against)
+        _swap(inventory, against, told)
         other = _one(against, second, wish, image, beside)
+    except DriverError as error:
+        told += error.lines
+        raise
     finally:
         # Also after Ctrl-C: who measures a service in use wants it back.
-        _swap(against, inventory)
+        _swap(against, inventory, told)
     return compare(mine, other)
 
 
@@ -220,15 +235,18 @@ def _confirm(inventory: Path, against: Path, yes: bool) -> None:
         raise DriverError(["stopped; nothing was touched"], FAILED)
 
 
-def _swap(out_of: Path, into: Path) -> None:
-    """Take one service down and bring another up. Raises DriverError."""
+def _swap(out_of: Path, into: Path, told: Sequence[str]) -> None:
+    """Take one service down and bring another up.
+
+    Raises DriverError; ``told`` is what went wrong before, and is not to be lost.
+    """
     for playbook, inventory in (("playbooks/down.yml", out_of), ("site.yml", into)):
         _say(f"{'up' if playbook == 'site.yml' else 'down'} {inventory}")
         done = run(playbook, inventory, None)
         planned(done)
         if done.rc:
             fix = f"python -m pdinfra up -i {into}"
-            raise DriverError([*reasons(done), f"{into} is not up. Fix: {fix}"], FAILED)
+            raise DriverError([*told, *reasons(done), f"{into} is not up. Fix: {fix}"], FAILED)
 
 
 def _show(found: Measurement | Comparison, json: bool) -> None:

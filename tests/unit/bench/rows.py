@@ -15,7 +15,7 @@ def row(**changed: Any) -> Row:
             "suffix_words": 60, "seed": 42, "requests": 12, "failed": 0, "prompt_tokens": 498.5,
             "ttft_mean_ms": 200.0, "ttft_median_ms": 190.0, "ttft_p99_ms": 400.0,
             "requests_per_second": 4.0, "tokens_per_second": 2000.0, "seconds": 3.0,
-            "prefill": Tokens(computed=4000, local=0, external=1982), "decode": None,
+            "prefill_tokens": Tokens(computed=4000, local=0, external=1982), "decode_tokens": None,
             **changed,
         }
     )  # fmt: skip

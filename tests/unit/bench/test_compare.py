@@ -62,14 +62,14 @@ def test_notes_of_both_are_said_once_and_notes_of_one_name_it() -> None:
 
 
 def test_a_cache_that_was_not_empty_is_found_out() -> None:
-    cold = row(prefill=Tokens(computed=625, local=0, external=375))
-    warm = row(prefill=Tokens(computed=20, local=0, external=980))
+    cold = row(prefill_tokens=Tokens(computed=625, local=0, external=375))
+    warm = row(prefill_tokens=Tokens(computed=20, local=0, external=980))
     assert not any("--seed" in line for line in notes(measurement(cold)))
     assert any("Use another --seed" in line for line in notes(measurement(warm)))
 
 
 def test_unknown_hits_are_told_and_are_no_zero() -> None:
-    found = measurement(row(prefill=None), prefix_caching="unknown")
+    found = measurement(row(prefill_tokens=None), prefix_caching="unknown")
     assert found.rows[0].hit_rate is None
     assert any("hit rate is unknown" in line for line in notes(found))
 

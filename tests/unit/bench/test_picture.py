@@ -36,7 +36,7 @@ def test_one_service_has_a_bar_for_each_length() -> None:
 
 
 def test_two_services_have_a_bar_each_in_a_colour_of_their_own() -> None:
-    found = compare(measurement(), measurement(row(ttft_mean_ms=400.0, prefill=None)))
+    found = compare(measurement(), measurement(row(ttft_mean_ms=400.0, prefill_tokens=None)))
     picture = drawn(found)
     (mine,), (other,) = (widths(picture, colour) for colour in COLOURS)
     assert other == pytest.approx(2 * mine, abs=0.2)

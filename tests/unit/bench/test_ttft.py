@@ -97,10 +97,14 @@ def test_each_length_is_measured_and_its_tokens_are_counted_by_source(
     found = Service().measured(monkeypatch)
     assert [row.length for row in found.rows] == [500, 1000]
     for row in found.rows:
-        assert row.prefill is not None
-        assert (row.prefill.computed, row.prefill.local, row.prefill.external) == (4000, 0, 2000)
-        assert row.decode is not None
-        assert row.decode.external == 6000
+        assert row.prefill_tokens is not None
+        assert (
+            row.prefill_tokens.computed,
+            row.prefill_tokens.local,
+            row.prefill_tokens.external,
+        ) == (4000, 0, 2000)
+        assert row.decode_tokens is not None
+        assert row.decode_tokens.external == 6000
         assert row.hit_rate == pytest.approx(1 / 3)
         assert (row.ttft_mean_ms, row.prompt_tokens, row.failed) == (200.12, 500.0, 0)
     assert (found.prefix_caching, found.template, found.stack) == ("on", False, "native")
