@@ -215,6 +215,9 @@ def _not_swappable(first: Plan, second: Plan, against: Path) -> list[str]:
         here, there = (", ".join(sorted(each)) for each in hosts)
         fix = "use inventories of the same hosts, or measure each with --save and --compare"
         found.append(f"--against {against}: it has hosts {there}, not {here}. Fix: {fix}")
+    if first.model_name != second.model_name:
+        cause = f"it serves {second.model_name}, not {first.model_name}"
+        found.append(f"--against {against}: {cause}. Fix: compare services of one model")
     if not second.convergeable:
         cause = f"stack {second.stack}: `up` cannot bring it up yet"
         found.append(f"--against {against}: {cause}. Fix: use another inventory")

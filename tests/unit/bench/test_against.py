@@ -92,7 +92,8 @@ def test_a_first_that_does_not_come_back_is_told_with_what_to_do(
     assert caught.value.lines[-1] == "mine is not up. Fix: python -m pdinfra up -i mine"
 
 
-def test_a_service_that_cannot_be_brought_up_is_refused(tmp_path: Path) -> None:
-    other = plan().model_copy(update={"convergeable": False, "stack": "ray"})
-    (line,) = module._not_swappable(plan(), other, OTHER)
-    assert "stack ray" in line
+def test_a_service_that_cannot_be_brought_up_or_compared_is_refused() -> None:
+    changed = {"convergeable": False, "stack": "ray", "model_name": "other"}
+    lines = module._not_swappable(plan(), plan().model_copy(update=changed), OTHER)
+    assert ["serves other" in lines[0], "stack ray" in lines[1]] == [True, True]
+    assert all("Fix: " in line for line in lines)
