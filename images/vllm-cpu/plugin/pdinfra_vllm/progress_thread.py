@@ -44,6 +44,6 @@ def _sleeping(config: type[Any]) -> type[Any]:
     """Return the class with its ``pthrDelay`` held at ours."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
-        config.__setattr__(self, name, DELAY_US if name == "pthrDelay" else value)
+        config.__setattr__(self, name, DELAY_US if name == "pthrDelay" else value)  # type: ignore[call-arg]
 
     return type("nixlAgentConfig", (config,), {"__setattr__": set_attribute})
