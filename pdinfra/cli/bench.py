@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from pdinfra.bench import dataset as data
-from pdinfra.cli import ttft
+from pdinfra.cli import bench_load, ttft
 from pdinfra.cli.options import err, reported
 from pdinfra.cli.ttft import GroupsOption, PromptsOption, SeedOption, refuse, unwritable, write
 
 app = typer.Typer(help="Measure a running service as the guides do.", no_args_is_help=True)
 app.command()(ttft.ttft)
+app.command()(bench_load.load)
 
 
 @app.command()

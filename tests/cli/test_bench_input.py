@@ -104,3 +104,10 @@ def test_the_guides_dataset_is_written_and_bad_parameters_are_not(tmp_path: Path
 @pytest.mark.parametrize("verb", ["ttft", "dataset"])
 def test_help_says_what_it_is(verb: str) -> None:
     assert "guide" in command(*BENCH, verb, "--help").out
+
+
+def test_load_of_an_instance_that_there_is_not() -> None:
+    result = command(*BENCH, "load", "decode-9")
+    assert result.code == 2, result.text
+    last = result.err.strip().splitlines()[-1]
+    assert "decode-9: no such instance. Fix: use one of prefill-local-0, decode-local-0" in last

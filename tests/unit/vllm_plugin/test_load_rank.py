@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from pdinfra_vllm.yuanrong_load import lease
+from pdinfra_vllm.yuanrong_load import rank as rank_module
 from pdinfra_vllm.yuanrong_load.names import names
 from pdinfra_vllm.yuanrong_load.rank import Rank
 from pdinfra_vllm.yuanrong_load.settings import Settings
@@ -223,8 +224,18 @@ def test_weights_that_do_not_fit_leave_nothing_behind(
 ) -> None:
     store.room = 300
     store.values["kv"] = bytes(10)
-    assert "not published because data system: Out of memory" in engine().start().log
+    why = "not published because no room was made for 0.00 GB: data system: Out of memory"
+    assert why in engine().start().log
     assert list(store.values) == ["kv"]
+
+
+def test_weights_that_are_too_large_are_not_tried(
+    engine: Callable[[], Engine], store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_module, "MIB", 100)
+    assert "0.00 GB are more than room_mb (3)" in engine().start(Settings("h", 1, room_mb=3)).log
+    assert store.values == {}
+    assert "weights published" in engine().start(Settings("h", 1, room_mb=4)).log
 
 
 def test_two_that_start_at_once_publish_once(

@@ -17,7 +17,7 @@ from pdinfra_vllm.yuanrong_load.manifest import (
 )
 from pdinfra_vllm.yuanrong_load.names import Names
 from pdinfra_vllm.yuanrong_load.store import Store, StoreError, Value
-from pdinfra_vllm.yuanrong_load.transport import UnfitError
+from pdinfra_vllm.yuanrong_load.transport import NotPublishedError, UnfitError
 
 AT_ONCE = 8
 """Chunks in one request: each request has its own time limit."""
@@ -140,9 +140,10 @@ class HostPublication:
         """Reserve all chunks, or none."""
         try:
             self._values = self._store.reserve(self._keys, self._sizes, self._lease_s)
-        except StoreError:
+        except StoreError as error:
             self._memory = None
-            raise
+            gb = sum(self._sizes) / 1e9
+            raise NotPublishedError(f"no room was made for {gb:.2f} GB: {error}") from None
 
     def loaded(self) -> None:
         """Copy the tensors: vLLM repacks and drops them next. Takes as long as a memory copy."""

@@ -13,7 +13,7 @@ from pdinfra_vllm.yuanrong_load import lease
 from pdinfra_vllm.yuanrong_load import manifest as manifests
 from pdinfra_vllm.yuanrong_load.manifest import BadManifestError, Manifest, TensorSpec
 from pdinfra_vllm.yuanrong_load.names import Names
-from pdinfra_vllm.yuanrong_load.settings import Settings
+from pdinfra_vllm.yuanrong_load.settings import MIB, Settings
 from pdinfra_vllm.yuanrong_load.store import Store, StoreError
 from pdinfra_vllm.yuanrong_load.transport import (
     NotPublishedError,
@@ -128,6 +128,14 @@ class Rank:
     def _claimed(self, store: Store, transport: Transport, old: bytes | None) -> _Publishing | None:
         """Return a publishing that has begun, None if another instance does it."""
         name = uuid.uuid4().hex[:12]
+        room, total = self._settings.room_mb * MIB, sum(each.bytes for each in self._tensors)
+        if total > room:
+            _logger.info(
+                "pdinfra: weights not published because %.2f GB are more than room_mb (%d)",
+                total / 1e9,
+                self._settings.room_mb,
+            )
+            return None
         try:
             if not store.put_new(self._names.claim, name.encode(), CLAIM_S):
                 _logger.info("pdinfra: weights not published because another instance does it now")

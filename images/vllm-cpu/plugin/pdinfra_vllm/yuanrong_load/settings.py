@@ -33,6 +33,9 @@ class Settings:
     """Longest time for a whole fetch, seconds."""
     lease_s: int = 3600
     """How long published weights outlive the last instance that uses them, seconds."""
+    room_mb: int = 1_000_000
+    """The most that this rank's weights may take of the data system's memory, MiB. What is more is
+    not tried: the data system would give up what it can (KV blocks) before it refuses."""
     publish: bool = True
     """Whether weights that were read from disk are published."""
     disk_format: str = "auto"

@@ -23,7 +23,7 @@ class Publication(Protocol):
     def begin(self) -> None:
         """Before the tensors are filled, in a thread of its own: make room.
 
-        Raises StoreError.
+        Raises NotPublishedError.
         """
 
     def loaded(self) -> None:
