@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from pdinfra_vllm.yuanrong_load.manifest import (
     Chunk,
     Manifest,
+    Piece,
     TensorSpec,
     keys,
     pieces,
@@ -88,14 +89,12 @@ class HostTransport:
                 if found.result() != chunk.checksum:
                     raise UnfitError(f"chunk {chunk.key} has another checksum")
 
-        def write() -> None:
-            cut = pieces(self._tensors, chunk_bytes)
-            for value, parts in zip(values, cut, strict=True):
-                for part in parts:
-                    data = value.view[part.at : part.at + part.length]
-                    self._memory.write(part.tensor, part.start, data)
+        def write_chunk(value: Value, parts: list[Piece]) -> None:
+            for part in parts:
+                data = value.view[part.at : part.at + part.length]
+                self._memory.write(part.tensor, part.start, data)
 
-        return write
+        return lambda: _each(write_chunk, values, pieces(self._tensors, chunk_bytes))
 
     def publication(self, names: Names, name: str) -> HostPublication:
         """Return a new publication of the tensors."""
@@ -150,11 +149,13 @@ class HostPublication:
         memory, self._memory = self._memory, None
         if memory is None:
             return
-        cut = pieces(self._tensors, self._chunk_bytes)
-        for value, parts in zip(self._values, cut, strict=True):
+
+        def copy_chunk(value: Value, parts: list[Piece]) -> None:
             for part in parts:
                 into = value.view[part.at : part.at + part.length]
                 memory.read(part.tensor, part.start, into)
+
+        _each(copy_chunk, self._values, pieces(self._tensors, self._chunk_bytes))
 
     def finish(self) -> tuple[Chunk, ...]:
         """Make the chunks visible; return them with their checksums."""
@@ -172,6 +173,17 @@ class HostPublication:
         self._store.delete(self._keys)
 
 
+def _each(
+    do: Callable[[Value, list[Piece]], None],
+    values: Sequence[Value],
+    cut: Iterable[list[Piece]],
+) -> None:
+    """Do it for every chunk, several at once: an engine's own threads may be one."""
+    with ThreadPoolExecutor(_threads()) as pool:
+        # list: raises what a thread raised.
+        list(pool.map(do, values, cut))
+
+
 def _threads() -> int:
-    """Return how many checksums are made at once."""
+    """Return how many chunks are worked on at once."""
     return min(8, len(os.sched_getaffinity(0)))
