@@ -39,16 +39,18 @@ class Engine:
         self,
         settings: Settings | None = None,
         meanwhile: Callable[[], None] = lambda: None,
+        besides: str | None = None,
     ) -> Engine:
         self.caplog.set_level(logging.INFO, logger="vllm.pdinfra")
         self.caplog.clear()
         rank = Rank(NAMES, self.tensors.specs, settings or Settings("h", 1))
 
-        def from_disk() -> None:
+        def from_disk() -> str | None:
             assert self.tensors.untouched
             meanwhile()
             self.disk += 1
             self.tensors.fill()
+            return besides
 
         def connect() -> Store:
             self.store.exist([])
@@ -238,6 +240,14 @@ def test_weights_that_are_too_large_are_not_tried(
     assert "weights published" in engine().start(Settings("h", 1, room_mb=4)).log
 
 
+def test_weights_whose_load_does_more_than_a_fetch_are_not_published(
+    engine: Callable[[], Engine], store: FakeStore
+) -> None:
+    log = engine().start(besides="loading sets more than tensors, e.g. has_own").log
+    assert "not published because loading sets more than tensors, e.g. has_own" in log
+    assert store.values == {}
+
+
 def test_two_that_start_at_once_publish_once(
     engine: Callable[[], Engine], store: FakeStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,7 +285,7 @@ def test_no_connection_means_disk(engine: Callable[[], Engine]) -> None:
         raise StoreError("no data-system worker at h:1: refused")
 
     one.caplog.set_level(logging.INFO, logger="vllm.pdinfra")
-    rank.load(one.tensors.fill, connect, lambda store: one.tensors.transport(one.store))
+    rank.load(lambda: one.tensors.fill(), connect, lambda store: one.tensors.transport(one.store))
     assert one.tensors.filled
     assert "because no data-system worker at h:1: refused" in one.log
 

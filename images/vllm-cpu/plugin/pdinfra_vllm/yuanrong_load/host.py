@@ -134,13 +134,13 @@ class HostPublication:
         self._lease_s = lease_s
         self._checksum = checksum
         self._values: list[Value] = []
+        self._visible = False
 
     def begin(self) -> None:
         """Reserve all chunks, or none."""
         try:
             self._values = self._store.reserve(self._keys, self._sizes, self._lease_s)
         except StoreError as error:
-            self._memory = None
             gb = sum(self._sizes) / 1e9
             raise NotPublishedError(f"no room was made for {gb:.2f} GB: {error}") from None
 
@@ -163,14 +163,16 @@ class HostPublication:
             Chunk(key, value.view.nbytes, self._checksum(value.view))
             for key, value in zip(self._keys, self._values, strict=True)
         )
+        self._visible = True
         self._store.commit(self._values)
         self._values = []
         return chunks
 
     def abandon(self) -> None:
         """Give the room back and delete what is visible."""
-        self._values = []
-        self._store.delete(self._keys)
+        self._values, self._memory = [], None
+        if self._visible:
+            self._store.delete(self._keys)
 
 
 def _each(

@@ -23,8 +23,10 @@ from pdinfra_vllm.yuanrong_load.memory import (
     TorchDevice,
     TorchMemory,
     UnsuitedError,
+    changed,
     named_tensors,
     specs,
+    state,
 )
 from pdinfra_vllm.yuanrong_load.names import names
 from pdinfra_vllm.yuanrong_load.rank import Rank
@@ -72,8 +74,10 @@ class YuanrongLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has no t
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
         """Fill a model's parameters."""
 
-        def from_disk() -> None:
+        def from_disk() -> str | None:
+            before = state(model)
             super(YuanrongLoader, self).load_weights(model, model_config)
+            return changed(before, state(model))
 
         try:
             if self._config is None:

@@ -47,6 +47,24 @@ def specs(tensors: dict[str, torch.Tensor]) -> tuple[TensorSpec, ...]:
     )
 
 
+def state(model: nn.Module) -> dict[str, object]:
+    """Return what modules have besides parameters and buffers, to compare: values, or who it is.
+
+    Loading some models sets more than tensors, e.g. whether a draft has an embedding of its own.
+    """
+    return {
+        f"{prefix}.{name}": value if isinstance(value, bool | int | float | str) else id(value)
+        for prefix, module in model.named_modules()
+        for name, value in vars(module).items()
+    }
+
+
+def changed(before: dict[str, object], after: dict[str, object]) -> str | None:
+    """Return what to say of the difference of two states, None if there is none."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return f"loading sets more than tensors, e.g. {names[0].lstrip('.')}" if names else None
+
+
 class TorchMemory:
     """The tensors' bytes. On whatever device they are: torch copies to and from it."""
 

@@ -53,12 +53,13 @@ class Rank:
 
     def load(
         self,
-        from_disk: Callable[[], None],
+        from_disk: Callable[[], str | None],
         connect: Callable[[], Store],
         transport_of: Callable[[Store], Transport],
     ) -> None:
         """Fill the tensors from the data system, or, on any doubt, all of them from disk.
 
+        ``from_disk`` returns what it did besides filling tensors, which a fetch would not do.
         ``connect`` raises StoreError, ``transport_of`` NotPublishedError where its way is none.
         No tensor is held after this: on CPU, vLLM repacks weights and frees the originals.
         """
@@ -84,7 +85,7 @@ class Rank:
         if publish and store is not None and transport is not None:
             self._publishing = self._claimed(store, transport, old)
         started = time.monotonic()
-        from_disk()
+        besides = from_disk()
         seconds = time.monotonic() - started
         _logger.info(
             "pdinfra: weights loaded from disk: %s because %s (known after %.0f ms)",
@@ -93,7 +94,7 @@ class Rank:
             asked * 1000,
         )
         if self._publishing is not None:
-            self._publishing.loaded()
+            self._publishing.loaded(besides)
 
     def processed(self) -> None:
         """Go on with publishing, in a thread, now that vLLM has processed the weights."""
@@ -211,12 +212,13 @@ class _Publishing:
         self.held_s = 0.0
         """Seconds that the engine waited for the publishing."""
 
-    def loaded(self) -> None:
-        """Secure the weights. Does not raise."""
+    def loaded(self, besides: str | None) -> None:
+        """Secure the weights, unless loading them did something besides. Does not raise."""
         started = time.monotonic()
         self._begun.join()
-        if self._problem is None:
-            self._guarded(self._publication.loaded)
+        if besides:
+            self._problem = NotPublishedError(besides)
+        self._guarded(self._publication.abandon if self._problem else self._publication.loaded)
         self.held_s = time.monotonic() - started
 
     def finish(self) -> Manifest | None:

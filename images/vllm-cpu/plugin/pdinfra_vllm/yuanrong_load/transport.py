@@ -39,7 +39,7 @@ class Publication(Protocol):
         """
 
     def abandon(self) -> None:
-        """Delete what was written. Raises StoreError."""
+        """Delete what was written, hold no tensor. Raises StoreError."""
 
 
 class Transport(Protocol):
