@@ -97,7 +97,7 @@ def engine(image: str) -> Engine:
     """Return what an image can do with openYuanrong.
 
     Takes a name with its tag, as quay.io/ascend/vllm-ascend:v0.23.0-a3-openeuler, or a bare
-    version. Raises VersionError for an image that nobody documents, and for one that has no connector.
+    version. Raises VersionError for an image that nobody documents or that has no connector.
     """
     version = _tag(image)
     rows = [

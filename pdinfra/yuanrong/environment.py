@@ -81,7 +81,7 @@ def problems(deployment: Deployment, npus: int | None = None) -> list[str]:
     ]
     if deployment.server_ip in ("0.0.0.0", "::", ""):
         found.append(
-            f"SERVER_IP {deployment.server_ip!r} is nobody's address. Fix: that of the master's host"
+            f"SERVER_IP {deployment.server_ip!r} is no host's address. Fix: that of the master"
         )
     if not deployment.model_path.startswith("/"):
         found.append(f"MODEL_PATH {deployment.model_path!r} is not absolute")

@@ -61,5 +61,5 @@ def problems(patches: Sequence[Patch]) -> list[str]:
 
 
 def manifest(patches: Iterable[Patch]) -> str:
-    """Return the list as the JSON document that the image build takes; the same for the same list."""
+    """Return the list as the JSON document for the image build; the same for the same list."""
     return json.dumps([asdict(patch) for patch in patches], indent=2, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
 """What ``yr``, etcd and the files of a session say → typed data.
 
-None of it proves by itself that the cluster works: an agent with a wrong master is healthy to all of
-them. Only a key that is written on one host and read on another does.
+None of it proves by itself that the cluster works: an agent with a wrong master is healthy to
+all of them. Only a key that is written on one host and read on another does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 NOISE = re.compile(r"^WARNING: Ignore register validator for flag: ")
 """Printed twice by every call of the wheel 9.9.9, also where nothing is wrong."""
@@ -22,7 +23,7 @@ COMPONENT = re.compile(
 SYSTEM = re.compile(r"^System Status: (RUNNING|STOPPED)\s*$", re.MULTILINE)
 CLUSTER = "/datasystem/cluster/"
 RESTARTS_TOLERATED = 2
-"""More restarts than this, and a component does not come up: a second etcd on the first one's port."""
+"""More than this, and a component does not come up: a second etcd on the first one's port."""
 
 
 def lines(text: str) -> list[str]:
@@ -43,7 +44,7 @@ def agents(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Member:
-    """One data-system process in etcd: ``address`` is ip:port, ``state`` such as ready or recover."""
+    """One data-system process in etcd: address as ip:port, state such as ready or recover."""
 
     address: str
     state: str
@@ -53,14 +54,14 @@ def members(text: str) -> tuple[Member, ...]:
     """Read ``etcdctl get --prefix /datasystem/cluster``: a key and a value by turns."""
     rows = lines(text)
     found = []
-    for key, value in zip(rows, rows[1:], strict=False):
+    for key, value in pairwise(rows):
         if key.startswith(CLUSTER):
             found.append(Member(key.removeprefix(CLUSTER), value.rpartition(";")[2].strip()))
     return tuple(found)
 
 
 def membership_problems(found: Collection[Member], planned: Collection[str]) -> list[str]:
-    """Return how the members differ from the planned addresses (ip:port), all differences at once."""
+    """Return how the members differ from the planned addresses (ip:port), all at once."""
     states = {member.address: member.state for member in found}
     wrong = [f"{address} is not in etcd" for address in sorted(set(planned) - set(states))]
     wrong += [

@@ -99,7 +99,7 @@ def _one(wheel: _Wheel, projects: Collection[str], target: Target) -> list[str]:
     if wheel.hyphenated:
         right = wheel.file.replace(wheel.file.split(f"-{wheel.version}", 1)[0], wheel.project, 1)
         found.append(
-            f"{wheel.file}: pip takes the first hyphen for the end of the name and refuses the file. "
+            f"{wheel.file}: pip takes the first hyphen for the end of the name and refuses it. "
             f"Fix: rename it to {right}"
         )
     if wheel.project not in projects:
