@@ -1,0 +1,1 @@
+"""pdinfra's simulator of openYuanrong's full mode; see README.md."""
