@@ -6,9 +6,12 @@ nothing, and success is what was looked at: processes, the number of agents, the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import time
@@ -27,9 +30,14 @@ SESSIONS = "/tmp/yr_sessions"
 """Where ``yr`` keeps what it is doing; fixed in both dialects."""
 DIGEST = "pdinfra-deployment.sha256"
 OWN_SCRIPT = "pdinfra-run_vllm_on_yr.sh"
+COMPONENTS = {
+    "yr", "etcd", "datasystem_worker", "function_master", "function_proxy", "function_agent"
+}  # fmt: skip
+"""Programs of a node; the daemon is `yr` itself."""
 SERVES = "Application startup complete"
 RESTART_SECONDS = 6
 """A daemon looks at its processes every 3 seconds."""
+END_SECONDS = 5
 
 
 class RunError(Exception):
@@ -129,7 +137,7 @@ class Runner:
         """Start this host's openYuanrong, unless it runs. Raises RunError."""
         dialect = self.dialect()
         # A daemon restarts what has ended: give it the time to.
-        patience = RESTART_SECONDS if self._left(dialect) else 0
+        patience = RESTART_SECONDS if self._left() else 0
         if not self._wait(lambda: self._wrong_with_running(dialect), patience):
             return Result(f"openYuanrong runs on {self.node.host_ip} already")
         self._clear(dialect)
@@ -147,12 +155,10 @@ class Runner:
     def stop(self) -> Result:
         """Stop this host's openYuanrong, also what its daemon left behind. Raises RunError."""
         dialect = self.dialect()
-        if not self._left(dialect):
+        if not self._left():
             return Result(f"no openYuanrong runs on {self.node.host_ip}")
         self.run(commands.stop(self.node, dialect))
-        if self._left(dialect):
-            self.run(commands.stop(self.node, dialect, force=True))
-        if self._left(dialect):
+        if not self._ended_by_force(dialect):
             raise RunError(
                 f"openYuanrong of {self.node.host_ip} does not stop. Fix: restart the container"
             )
@@ -260,21 +266,34 @@ class Runner:
             return [f"nothing listens on {self.node.worker_address}"]
         return []
 
-    def _left(self, dialect: Dialect) -> bool:
-        """Tell whether anything of a start is still there: a process of the session, or a port."""
-        if _listens(self.node.host_ip, self.node.ports.ds_worker):
-            return True
-        return dialect == "toml" and bool(self._living())
+    def _left(self) -> bool:
+        """Tell whether anything of this node is there: one of its processes, or its port."""
+        return bool(self._processes()) or _listens(self.node.host_ip, self.node.ports.ds_worker)
 
-    def _living(self) -> list[int]:
-        """Return the processes of the session that live, the daemon among them (toml)."""
-        try:
-            session = json.loads(self._read(Path(self.node.session_file)) or "{}")
-        except ValueError:
-            return []
-        pids = [part.get("pid") for part in session.get("components", {}).values()]
-        pids.append(session.get("cluster_info", {}).get("daemon", {}).get("pid"))
-        return [pid for pid in pids if pid and Path(f"/proc/{pid}").exists()]
+    def _ended_by_force(self, dialect: Dialect) -> bool:
+        """End what is left of this node; tell whether nothing is."""
+        if self._left():
+            self.run(commands.stop(self.node, dialect, force=True))
+        # Without its session the program no longer knows them. The daemon goes first: it restarts.
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not self._wait(lambda: ["left"] if self._left() else [], END_SECONDS)
+
+    def _processes(self) -> list[int]:
+        """Return this node's processes, daemons first: programs that are told its deploy_path.
+
+        A session.json does not tell: a failed second start removes that of the first.
+        """
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            words = self._read(entry / "cmdline").split("\0")
+            names = {word.rpartition("/")[2] for word in words[:5]} & COMPONENTS
+            # Followed by a slash or a quote: /var/lib/yr is not /var/lib/yr2.
+            told = any(re.search(f'{re.escape(self.node.deploy_path)}([/"]|$)', w) for w in words)
+            if names and told:
+                found.append((names != {"yr"}, int(entry.name)))
+        return [pid for _, pid in sorted(found)]
 
     def _clear(self, dialect: Dialect) -> None:
         """Make room for a start: end what is left, and the session that would be believed.
@@ -282,12 +301,10 @@ class Runner:
         A start in toml is content with any session.json in its folder, also with one of a dead
         cluster, and a failed start removes the one of a living cluster.
         """
-        if self._left(dialect):
-            self.run(commands.stop(self.node, dialect, force=True))
-        if self._left(dialect):
+        if not self._ended_by_force(dialect):
             raise RunError(
-                f"another openYuanrong holds {self.node.worker_address}. Fix: stop it, or give "
-                "this one other ports"
+                f"something else holds {self.node.worker_address}. Fix: stop it, or give "
+                "openYuanrong other ports"
             )
         Path(self.node.session_file).unlink(missing_ok=True)
 

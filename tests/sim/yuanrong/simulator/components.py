@@ -91,6 +91,7 @@ def _component(installation: Installation, layout: Layout, name: str) -> Compone
         "address": addresses[name],
         "etcd_address": layout.etcd,
         "master": layout.function_master,
+        "log_path": f"{layout.deploy}/{layout.log}/function_system",
     }
     command = [program, *(f"--{key}={value}" for key, value in words.items())]
     return Component(name, command, "http", f"http://{addresses[name]}/x/healthy", 60)
