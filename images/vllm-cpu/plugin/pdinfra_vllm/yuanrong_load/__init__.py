@@ -1,4 +1,4 @@
-"""Weights from openYuanrong's data system, as a load format of vLLM.
+r"""Weights from openYuanrong's data system, as a load format of vLLM.
 
     vllm serve MODEL --load-format yuanrong \\
         --model-loader-extra-config '{"worker": "10.0.0.2:31501"}'
