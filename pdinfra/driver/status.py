@@ -13,6 +13,10 @@ from pdinfra.model.plan import Plan
 from pdinfra.verify.engines import Client
 
 
+Part = tuple[str, str, str, str]
+"""A part of the service: id, role, host, URL."""
+
+
 class MemberStatus(BaseModel):
     """One row of ``status``; ``state`` is Docker's word, ``ready`` that the member answers."""
 
@@ -52,22 +56,13 @@ class ServiceStatus(BaseModel):
 def status(plan: Plan, containers: Mapping[str, Sequence[ContainerFact]]) -> ServiceStatus:
     """Ask every member at once, from here; containers: each observed host's, as seen last."""
     router = plan.router
-    members: list[tuple[str, str, str, str]] = [
-        (i.id, i.role, i.host, i.url) for i in plan.instances
-    ]
+    members: list[Part] = [(i.id, i.role, i.host, i.url) for i in plan.instances]
     members.append((router.id, "router", router.host, router.url))
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
         ready = list(pool.map(lambda member: client.healthy(member[3]), members))
     rows = [
-        MemberStatus(
-            id=name,
-            role=role,
-            host=host,
-            url=url,
-            state=_state(containers, host, name),
-            ready=answers,
-        )
-        for (name, role, host, url), answers in zip(members, ready, strict=True)
+        _row(member, containers, ready=answers)
+        for member, answers in zip(members, ready, strict=True)
     ]
     *instances, entry = rows
     stores = _stores(plan, containers)
@@ -87,19 +82,24 @@ def _stores(
     """Return etcd and the workers, if the service has them."""
     if plan.store is None:
         return ()
-    parts = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
+    parts: list[Part] = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
     parts += [(w.id, "datasystem", w.host, w.endpoint) for w in plan.store.workers]
-    return tuple(
-        MemberStatus(
-            id=name,
-            role=role,
-            host=host,
-            url=url,
-            state=_state(containers, host, name),
-            ready=any(c.id == name and c.health == "healthy" for c in containers.get(host, ())),
-        )
-        for name, role, host, url in parts
-    )
+    healthy = {
+        (host, container.id)
+        for host, mine in containers.items()
+        for container in mine
+        if container.health == "healthy"
+    }
+    return tuple(_row(p, containers, ready=(p[2], p[0]) in healthy) for p in parts)
+
+
+def _row(
+    part: Part, containers: Mapping[str, Sequence[ContainerFact]], *, ready: bool
+) -> MemberStatus:
+    """Return one part's row."""
+    name, role, host, url = part
+    state = _state(containers, host, name)
+    return MemberStatus(id=name, role=role, host=host, url=url, state=state, ready=ready)
 
 
 def _state(containers: Mapping[str, Sequence[ContainerFact]], host: str, name: str) -> str:

@@ -22,6 +22,7 @@ Kind = Literal[
     "router",
     "member",
 ]
+"""In the order in which a host is converged."""
 ACTIONS: tuple[Action, ...] = ("create", "replace", "keep", "remove")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from pdinfra.model.changes import Change, FieldChange, Kind
 from pdinfra.model.facts import ContainerFact, HostFacts
@@ -11,21 +12,8 @@ from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Image
 from pdinfra.planning.drivers import driver_changes, unseen_driver_changes
 
 RUNNING = ("running", "restarting")
-STAGES: tuple[Kind, ...] = (
-    "host",
-    "driver",
-    "engine",
-    "runtime",
-    "image",
-    "model",
-    "certificate",
-    "etcd",
-    "worker",
-    "instance",
-    "router",
-    "member",
-)
-"""In the order in which a host is converged."""
+STAGES: tuple[Kind, ...] = get_args(Kind)
+"""What a host's changes are made in."""
 
 
 KINDS: dict[str, Kind] = {"router": "router", "etcd": "etcd", "datasystem": "worker"}
