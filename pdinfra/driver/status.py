@@ -12,7 +12,6 @@ from pdinfra.model.facts import ContainerFact
 from pdinfra.model.plan import Plan
 from pdinfra.verify.engines import Client
 
-
 Part = tuple[str, str, str, str]
 """A part of the service: id, role, host, URL."""
 
