@@ -129,7 +129,8 @@ def clean_problem(said: str) -> str | None:
     for text in ("Failed to connect YR cluster", "Failed to clean up controller", "Timeout when"):
         for line in said.splitlines():
             if text in line:
-                return f"{line.strip()}. Fix: start openYuanrong, then clean again; or stop it"
+                words = line[line.index(text) :].strip()
+                return f"not cleaned: {words}. Fix: start openYuanrong here, then try again"
     return None
 
 

@@ -389,8 +389,13 @@ class Runner:
         pid = self._read(folder / deploy_script.PID_FILE).strip()
         if not pid.isdigit():
             return False
-        line = self._read(Path("/proc") / pid / "cmdline")
-        return deploy_script.DRIVER in line
+        process = Path("/proc") / pid
+        state = self._read(process / "stat").rpartition(")")[2].split()[:1]
+        if not state or state == ["Z"]:
+            return False
+        line = self._read(process / "cmdline")
+        # While the shell becomes the driver, the process is still the script, or nothing yet.
+        return not line or deploy_script.DRIVER in line or deploy_script.SCRIPT in line
 
     def _digest(self, wanted: Deployment) -> str:
         """Return what a deployment was made from, in 64 hex digits."""

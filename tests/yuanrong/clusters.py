@@ -128,11 +128,12 @@ class Host:
         )
 
     def processes(self) -> list[int]:
-        """Return everything that runs from this host's installation."""
+        """Return everything that runs from this host's installation, or in one of its folders."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
+                line += f" {(entry / 'cwd').readlink()}/"
             except OSError:
                 continue
             if f"{self.folder}/" in line:

@@ -63,6 +63,9 @@ def test_script_alone_says_that_it_began_and_ends_with_0(make_hosts: MakeHosts) 
     done = master.runner().run(("bash", "run_vllm_on_yr.sh", "deploy"), str(master.root / "deploy"))
     assert done.code == 0
     assert "部署已启动" in done.text
+    with pytest.raises(RunError, match=r"Failed to connect YR cluster.*Fix: start openYuanrong"):
+        master.runner().deploy()
+    (master.root / "deploy" / "deploy.pid").unlink(missing_ok=True)
     with pytest.raises(RunError, match=r"cannot reach openYuanrong on this host.*Fix: start"):
         master.runner().deploy()
 
