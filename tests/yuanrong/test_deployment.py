@@ -40,6 +40,20 @@ def pid_of(host: Host) -> str:
     return (host.root / "deploy" / "deploy.pid").read_text().strip()
 
 
+def kill_entry(host: Host) -> None:
+    """Kill the process behind the entry, and wait until it has ended."""
+    process = Path("/proc") / pid_of(host)
+    os.kill(int(process.name), signal.SIGKILL)
+
+    def ended() -> bool:
+        try:
+            return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except OSError:
+            return True
+
+    wait_until("the entry has ended", 5, ended)
+
+
 @pytest.mark.parametrize("dialect", ["flags", "toml"])
 def test_deployed_once_and_removed(make_hosts: MakeHosts, dialect: Dialect) -> None:
     master = started(make_hosts, dialect)
@@ -82,7 +96,7 @@ def test_changed_deployment_replaces_the_old_one(make_hosts: MakeHosts) -> None:
 def test_entry_that_was_killed_is_deployed_again(make_hosts: MakeHosts) -> None:
     master = started(make_hosts)
     master.runner().deploy()
-    os.kill(int(pid_of(master)), signal.SIGKILL)
+    kill_entry(master)
     # The Controller outlives its entry, and would refuse the next one.
     assert (master.sessions / "simulated-controller.json").exists()
     assert master.runner().deploy().changed
@@ -92,7 +106,7 @@ def test_entry_that_was_killed_is_deployed_again(make_hosts: MakeHosts) -> None:
 def test_controller_that_somebody_left_is_cleaned_away(make_hosts: MakeHosts) -> None:
     master = started(make_hosts)
     master.runner().deploy()
-    os.kill(int(pid_of(master)), signal.SIGKILL)
+    kill_entry(master)
     for name in ("deploy.pid", "deploy.log"):
         (master.root / "deploy" / name).unlink()
     assert master.runner().deploy().changed
