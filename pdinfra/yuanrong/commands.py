@@ -245,6 +245,7 @@ def _start_toml(node: Node) -> Words:
     overrides = [f"values.{key}={value}" for key, value in values.items()]
     overrides += [f"function_agent.args.{name}=true" for name in RUNTIME_SWITCHES]
     overrides += [
+        f"function_agent.args.runtime_initial_port={ports.runtime_init}",
         f"ds_worker.args.node_timeout_s={node.node_timeout_s}",
         f"ds_worker.args.node_dead_timeout_s={node.node_dead_timeout_s}",
         f"ds_worker.args.heartbeat_interval_ms={node.heartbeat_interval_ms}",

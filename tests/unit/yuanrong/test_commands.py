@@ -95,6 +95,7 @@ def test_toml_pins_the_same_node(node: Node) -> None:
             "args": {
                 "runtime_direct_connection_enable": True,
                 "enable_separated_redirect_runtime_std": True,
+                "runtime_initial_port": 21006,
             }
         },
         "ds_worker": {

@@ -71,10 +71,11 @@ log = logging.getLogger("yr.cli")
 class UsageError(Exception):
     """Wrong words, refused as click does it."""
 
-    def __init__(self, text: str, command: str = "") -> None:
-        """Take click's message, and the command that it is about."""
+    def __init__(self, text: str, command: str = "", *, usage: bool = True) -> None:
+        """Take click's message, the command it is about, and whether its usage is shown."""
         super().__init__(text)
         self.command = command
+        self.usage = usage
 
 
 def run(installation: Installation, words: list[str]) -> int:
@@ -92,7 +93,8 @@ def run(installation: Installation, words: list[str]) -> int:
     except UsageError as error:
         path = f"yr {error.command}".strip()
         rest = "[OPTIONS]" if error.command else "[OPTIONS] COMMAND [ARGS]..."
-        print(f"Usage: {path} {rest}\nTry '{path} -h' for help.\n", file=sys.stderr)
+        if error.usage:
+            print(f"Usage: {path} {rest}\nTry '{path} -h' for help.\n", file=sys.stderr)
         print(f"Error: {error}", file=sys.stderr)
         return 2
 
@@ -140,7 +142,7 @@ def _options(command: str, words: list[str]) -> tuple[set[str], list[tuple[str, 
             values.append((name, value))
         elif word in VALUED[command]:
             if not rest:
-                raise UsageError(f"Option '{word}' requires an argument.", command)
+                raise UsageError(f"Option '{word}' requires an argument.", command, usage=False)
             values.append((word, rest.pop(0)))
         elif word.startswith("-"):
             option = name if name.startswith("--") else word[:2]
