@@ -53,6 +53,8 @@ def settings(document: str) -> Settings:
     """Return the settings of a JSON document. Raises UsageError, naming what is wrong."""
     try:
         data = json.loads(document)
+        if not isinstance(data, dict):
+            raise TypeError(f"a {type(data).__name__} is no object with node and agents")
         node, deployment = dict(data.pop("node")), data.pop("deployment", None)
         ports, limits = Ports(**node.pop("ports", {})), Limits(**data.pop("limits", {}))
         return Settings(
