@@ -350,6 +350,8 @@ class Runner:
     def _deploy_once(self, folder: Path, digest: str) -> Outcome:
         """Run the script and wait for what really becomes of it. Raises RunError."""
         wanted, _ = self._deployment()
+        # The script returns before its own process has emptied the log of an older success.
+        (folder / deploy_script.LOG).unlink(missing_ok=True)
         done = self.run(("bash", self._script(wanted, folder), "deploy"), str(folder))
         if done.code != 0:
             raise RunError(f"{deploy_script.SCRIPT}: {status.last_words(done.text)}")

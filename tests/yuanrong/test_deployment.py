@@ -114,6 +114,8 @@ def test_controller_that_somebody_left_is_cleaned_away(make_hosts: MakeHosts) ->
 
 def test_port_of_somebody_else_is_named(make_hosts: MakeHosts) -> None:
     master = started(make_hosts)
+    old = f"INFO:     Uvicorn running on {URL} (Press CTRL+C to quit)\n"
+    (master.root / "deploy" / "deploy.log").write_text(old)
     taken = pytest.raises(RunError, match=r"SERVER_PORT is taken .*Fix: free the port")
     with socket.create_server((MASTER_IP, SERVER_PORT)), taken:
         master.runner().deploy()
