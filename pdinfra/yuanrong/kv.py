@@ -7,11 +7,14 @@ is inferred from the second guide's `datasystem.hetero_client`.
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any, Protocol
 
 CLIENTS = ("yr.datasystem", "datasystem.kv_client")
 """Modules of the client, newest first (table of versions: 0.6.0 and newer, 0.5.0)."""
 CONNECT_MS = 5000
+KEY = re.compile(r"[a-zA-Z0-9\-_!@#%^*()+=:;]{1,255}")
+"""What the data system takes for a key (its own message, measured on 0.8.1): no dot, no slash."""
 
 
 class KvError(Exception):
@@ -45,6 +48,10 @@ def client(address: str) -> Client:
 
 def write(address: str, key: str, value: bytes) -> None:
     """Write a key to a worker. Raises KvError."""
+    if not KEY.fullmatch(key):
+        raise KvError(
+            f"{key!r} is no key. Fix: up to 255 letters, digits and - _ ! @ # % ^ * ( ) + = : ;"
+        )
     try:
         client(address).set(key, value)
     except RuntimeError as error:

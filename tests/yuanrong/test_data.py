@@ -44,11 +44,12 @@ def test_key_written_on_one_host_is_read_on_the_other_both_ways(
 
     wait_until("all members are ready", 10, whole)
     for here, there in (WORKERS, WORKERS[::-1]):
-        written = kv("kv-write", here, f"from-{here}", "a value")
+        key = f"from-{WORKERS.index(here)}"
+        written = kv("kv-write", here, key, "a value")
         assert written.returncode == 0, written.stdout
-        read = kv("kv-read", there, f"from-{here}", "a value")
-        assert read.stdout == f"ok: from-{here} is read from {there}\n"
-    other = kv("kv-read", WORKERS[0], f"from-{WORKERS[0]}", "another")
+        read = kv("kv-read", there, key, "a value")
+        assert read.stdout == f"ok: {key} is read from {there}\n"
+    other = kv("kv-read", WORKERS[0], "from-1", "another")
     assert other.returncode == 1
     assert "has another value" in other.stdout
 

@@ -93,8 +93,11 @@ def test_wrong_settings_are_code_2_and_a_bad_node_is_code_1_each_in_one_line(
 
 
 def test_key_without_a_client_says_what_to_install() -> None:
-    words = ("--worker", "192.0.2.11:31501", "--key", "k", "--value", "v")
-    done = run("kv-write", *words, isolated=True)
+    words = ("--worker", "192.0.2.11:31501", "--value", "v", "--key")
+    dotted = run("kv-write", *words, "host-192.0.2.11", isolated=True)
+    assert dotted.returncode == 1
+    assert "is no key. Fix: up to 255 letters" in dotted.stdout
+    done = run("kv-write", *words, "k", isolated=True)
     assert done.returncode == 1
     assert "no client of the data system" in done.stdout
     assert "openyuanrong-datasystem" in done.stdout
