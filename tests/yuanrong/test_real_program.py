@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pdinfra.yuanrong.commands import Node, dialect, start
-from pdinfra.yuanrong.runner import Limits, RunError, Runner, Settings
+from pdinfra.yuanrong.runner import SESSIONS, Limits, RunError, Runner, Settings
 from pdinfra.yuanrong.status import agents, health, lines
 from tests.commands import wait_until
 from tests.yuanrong.clusters import AGENT_IP, MASTER_IP, PORTS
@@ -97,6 +97,11 @@ def master() -> Iterator[Callable[[], Runner]]:
         if f"{folder}/" in line or (str(program) in line and str(folder) in line):
             os.kill(int(entry.name), signal.SIGKILL)
     shutil.rmtree(folder)
+    # The program's own folder is fixed; only what points to this test is removed.
+    latest = Path(SESSIONS) / "latest"
+    if latest.is_symlink() and not latest.exists():
+        latest.unlink()
+        (latest.parent / "yr_current_master_info").unlink(missing_ok=True)
 
 
 def test_real_program_is_started_once_and_stopped(master: Callable[[], Runner]) -> None:
