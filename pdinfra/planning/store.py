@@ -163,7 +163,8 @@ def _etcd_spec(
         ),
         shm_size=64 * MIB,
         healthcheck=Healthcheck(
-            test=("CMD", "etcdctl", "--endpoints", member.url, "endpoint", "health"),
+            # etcdctl refuses --endpoints while the variable is set.
+            test=("CMD", "env", f"ETCDCTL_ENDPOINTS={member.url}", "etcdctl", "endpoint", "health"),
             interval=5,
             timeout=10,
             retries=6,
@@ -217,7 +218,6 @@ def _worker_spec(
         shm_size=64 * MIB,
         # The data is shared memory, which counts for the container that filled it.
         memory=_data_bytes(host) + 2 * WORKER_BYTES,
-        ulimits=("nofile:65536:65536",),
         healthcheck=Healthcheck(
             # Its own word (a file) is not enough: it stays when the worker hangs.
             test=("CMD", "bash", "-c", f"test -f {ready} && {listens}"),

@@ -7,21 +7,62 @@ one whole core per engine, even when idle.
 
 from __future__ import annotations
 
+import importlib.abc
+import importlib.util
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any
 
 # Microseconds. Measured over 2 s: 0 costs 1.98 CPU seconds, 1000 costs 0.03.
 DELAY_US = 1000
 
+# The package nixl only hands on one of these.
+_MODULES = ("nixl_cu12._api", "nixl_cu13._api")
+
 
 def apply() -> bool:
-    """Return whether the fix was applied now."""
-    try:
-        from nixl._api import nixl_agent
-    except ImportError:
+    """Fix NIXL as soon as something imports it; return whether that is so now.
+
+    It is not imported for the fix: in one process with the libraries of
+    openYuanrong's data system it ends in a segmentation fault (measured, nixl
+    1.5.1 and datasystem 0.8.1).
+    """
+    loaded = [sys.modules[name] for name in _MODULES if name in sys.modules]
+    if loaded:
+        return any([_fix(module) for module in loaded])
+    if any(isinstance(finder, _Importing) for finder in sys.meta_path):
         return False
-    # nixl only re-exports the API of nixl_cu12 or nixl_cu13: patch that one.
-    api: Any = sys.modules[nixl_agent.__module__]
+    sys.meta_path.insert(0, _Importing())
+    return True
+
+
+class _Importing(importlib.abc.MetaPathFinder):
+    """Sees NIXL being imported, once."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in _MODULES:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_fix(module: ModuleType) -> None:
+            execute(module)
+            _fix(module)
+
+        loader: Any = spec.loader
+        loader.exec_module = execute_and_fix
+        return spec
+
+
+def _fix(api: Any) -> bool:
+    """Return whether the fix was applied now."""
     bindings: Any = api.nixlBind
     if isinstance(bindings, _Bindings):
         return False
@@ -44,6 +85,6 @@ def _sleeping(config: type[Any]) -> type[Any]:
     """Return the class with its ``pthrDelay`` held at ours."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
-        config.__setattr__(self, name, DELAY_US if name == "pthrDelay" else value)  # type: ignore[call-arg]
+        config.__setattr__(self, name, DELAY_US if name == "pthrDelay" else value)
 
     return type("nixlAgentConfig", (config,), {"__setattr__": set_attribute})
