@@ -95,7 +95,7 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
     if proof.store is not None and proof.store.ok:
         line = (
             f"✓ Data system: {len(proof.store.members)} workers ready in etcd, "
-            f"{len(proof.store.reads)} keys read from every host on every host."
+            f"every key read on every host ({len(proof.store.reads)} of {len(proof.store.reads)})."
         )
         console.print(Text(line, "green"), soft_wrap=True)
     for pair in proof.pairs:
