@@ -32,6 +32,8 @@ UNPRIVILEGED: dict[str, Any] = {
     "network_mode": "host",
     "init": True,
     "detach": True,
+    # vLLM's queue between engine core and worker.
+    "shm_size": "1g",
 }
 
 
@@ -98,6 +100,7 @@ class World:
             "vllm", "serve", "/model", "--served-model-name", "tiny",
             "--host", "127.0.0.1", "--port", str(port),
             "--dtype", "float32", "--block-size", str(BLOCK), "--max-model-len", "4096",
+            "--enforce-eager",
         ]  # fmt: skip
         if role is not None:
             config = {

@@ -3,66 +3,62 @@
 nixl's Python API sets ``pthrDelay = 0`` on every agent, with no way to choose
 another value: the progress thread of UCX then polls without a pause and takes
 one whole core per engine, even when idle.
+
+The fix waits until somebody loads NIXL: a process that has loaded it dies when
+it loads openYuanrong's client (``yr.datasystem`` 0.8.1), and the other way
+round. Both bring an abseil of their own, and their symbols collide (measured).
 """
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.util
 import sys
-from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
 # Microseconds. Measured over 2 s: 0 costs 1.98 CPU seconds, 1000 costs 0.03.
 DELAY_US = 1000
 
-# The package nixl only hands on one of these.
-_MODULES = ("nixl_cu12._api", "nixl_cu13._api")
-
 
 def apply() -> bool:
-    """Fix NIXL as soon as something imports it; return whether that is so now.
-
-    It is not imported for the fix: in one process with the libraries of
-    openYuanrong's data system it ends in a segmentation fault (measured, nixl
-    1.5.1 and datasystem 0.8.1).
-    """
-    loaded = [sys.modules[name] for name in _MODULES if name in sys.modules]
-    if loaded:
-        return any([_fix(module) for module in loaded])
-    if any(isinstance(finder, _Importing) for finder in sys.meta_path):
+    """Return whether the fix was applied now, or will be when NIXL is loaded."""
+    if "nixl" in sys.modules:
+        return _patch()
+    if any(isinstance(finder, _WhenLoaded) for finder in sys.meta_path):
         return False
-    sys.meta_path.insert(0, _Importing())
+    if importlib.util.find_spec("nixl") is None:
+        return False
+    sys.meta_path.insert(0, _WhenLoaded())
     return True
 
 
-class _Importing(importlib.abc.MetaPathFinder):
-    """Sees NIXL being imported, once."""
+class _WhenLoaded(MetaPathFinder):
+    """Finds nothing itself, but sees NIXL being loaded."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in _MODULES:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != "nixl":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = importlib.util.find_spec("nixl")
         if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def execute_and_fix(module: ModuleType) -> None:
-            execute(module)
-            _fix(module)
-
+            return None
         loader: Any = spec.loader
-        loader.exec_module = execute_and_fix
+        execute = loader.exec_module
+
+        def execute_and_patch(module: Any) -> None:
+            execute(module)
+            _patch()
+
+        loader.exec_module = execute_and_patch
         return spec
 
 
-def _fix(api: Any) -> bool:
-    """Return whether the fix was applied now."""
+def _patch() -> bool:
+    from nixl._api import nixl_agent
+
+    # nixl only re-exports the API of nixl_cu12 or nixl_cu13: patch that one.
+    api: Any = sys.modules[nixl_agent.__module__]
     bindings: Any = api.nixlBind
     if isinstance(bindings, _Bindings):
         return False
