@@ -20,7 +20,7 @@ from pdinfra.versions.connectors import connectors
 KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
 BLOCK_SIZE = 32
 """Tokens. Only whole blocks are shared: the default on CPU, 128, would leave short prompts out."""
-FULL = "YuanrongConnector"
+FULL = "YuanRongConnector"
 """The guide's own connector: it comes with `yr`, the function system, instead of workers alone."""
 
 

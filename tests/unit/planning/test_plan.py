@@ -104,7 +104,7 @@ def test_unknown_connector_lists_what_can_be_used() -> None:
         ({"pd_connector": "MooncakeConnector"}, "cpu"),
         ({"pd_connector": "LMCacheConnectorV1"}, "cpu"),
         ({"pd_connector": "MooncakeConnectorV1"}, "cpu"),
-        ({**NVIDIA, "pd_connector": "YuanrongConnector"}, "nvidia"),
+        ({**NVIDIA, "pd_connector": "YuanRongConnector"}, "nvidia"),
         ({**ASCEND, "pd_connector": "NixlConnector"}, "ascend"),
     ],
 )

@@ -114,7 +114,7 @@ def test_the_guides_connector_is_planned_and_told_to_come_later() -> None:
         "pd_accelerator": "ascend", "pd_image": "x:1", "pd_model_path": "/m",
         "pd_router_metrics_port": 9100,
     }  # fmt: skip
-    every = {**ascend, "pd_stack": "yuanrong", "pd_connector": "YuanrongConnector"}
+    every = {**ascend, "pd_stack": "yuanrong", "pd_connector": "YuanRongConnector"}
     made = plan(THREE, every)
     assert not made.convergeable
     assert made.store is None
