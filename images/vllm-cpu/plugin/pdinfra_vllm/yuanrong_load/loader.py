@@ -82,6 +82,7 @@ class YuanrongLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has no t
         try:
             if self._config is None:
                 raise UnsuitedError("this is not the first load of an engine's own model")
+            _refuse_nixl(self._config)
             digest = _digest(self._config)
             tensors = named_tensors(model)
         except (UnknownModelError, UnsuitedError) as reason:
@@ -114,6 +115,12 @@ class YuanrongLoader(DefaultModelLoader):  # type: ignore[misc]  # vLLM has no t
         known = names(facts(self._config, digest, kind))
         self._rank = Rank(known, described, settings)
         self._rank.load(from_disk, connect, transport)
+
+
+def _refuse_nixl(config: VllmConfig) -> None:
+    """Raise UnsuitedError if NIXL will be loaded into this process: both would crash it."""
+    if "nixl" in str(config.kv_transfer_config).lower():
+        raise UnsuitedError("the data system's client and NIXL cannot be in one process")
 
 
 def _digest(config: VllmConfig) -> str:

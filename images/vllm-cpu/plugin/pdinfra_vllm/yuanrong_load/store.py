@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -69,6 +70,10 @@ class DataSystem:
 
     def __init__(self, host: str, port: int, connect_ms: int, request_ms: int) -> None:
         """Connect. Raises StoreError, at once if nothing listens there."""
+        # Both bring abseil and protobuf, of other versions: a segmentation fault, whichever comes
+        # first (nixl 1.5.1, datasystem 0.8.1).
+        if any(name.startswith("nixl_cu") for name in sys.modules):
+            raise StoreError("the data system's client and NIXL cannot be in one process")
         # The client tries again until its time limit is over, also where a connection is refused.
         try:
             socket.create_connection((host, port), connect_ms / 1000).close()
