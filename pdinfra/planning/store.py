@@ -20,7 +20,6 @@ from pdinfra.model.plan import (
 from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import GIB, MIB, container
 from pdinfra.planning.place import host_part, socket
-from pdinfra.stacks.base import Launch
 
 ETCD_SIZES = (1, 3, 5)
 """Of which a majority can be lost the least: an even one bears no more than one fewer."""
@@ -147,16 +146,10 @@ def _etcd_spec(
         "--auto-compaction-mode", "periodic",
         "--auto-compaction-retention", "1h",
     )  # fmt: skip
-    env = {
-        "ETCDCTL_ENDPOINTS": ",".join(m.url for m in members),
-        "ETCDCTL_CACERT": f"{pki}/ca.crt",
-        "ETCDCTL_CERT": f"{pki}/node.crt",
-        "ETCDCTL_KEY": f"{pki}/node.key",
-    }
     return ContainerSpec(
         image=image,
         command=command,
-        env=env,
+        env=_etcd_client(members, pki),
         mounts=(
             Mount(source=data, target=data, read_only=False),
             Mount(source=pki, target=pki),
@@ -182,34 +175,32 @@ def _worker_spec(
     sockets = socket_dir(settings.service)
     ready = "/home/pdinfra/ready"
     silent = settings.datasystem_timeout_seconds
-    launch = Launch(
-        (
-            "pd-datasystem",
-            f"--worker_address={worker.endpoint}",
-            f"--etcd_address={','.join(m.url.removeprefix('https://') for m in members)}",
-            "--enable_etcd_auth=true",
-            f"--etcd_ca={pki}/ca.crt",
-            f"--etcd_cert={pki}/node.crt",
-            f"--etcd_key={pki}/node.key",
-            f"--shared_memory_size_mb={_data_bytes(host) // MIB}",
-            f"--unix_domain_socket_dir={sockets}",
-            f"--rocksdb_store_dir={home}/rocksdb",
-            f"--log_dir={home}/logs",
-            "--logtostderr=true",
-            f"--ready_check_path={ready}",
-            "--health_check_path=/home/pdinfra/healthy",
-            f"--node_timeout_s={silent}",
-            # The dead node's keys must be given up before clients lose patience with them.
-            f"--node_dead_timeout_s={3 * silent}",
-            f"--heartbeat_interval_ms={1000 * silent // HEARTBEATS}",
-            "--client_dead_timeout_s=15",
-        )
+    command = (
+        "pd-datasystem",
+        f"--worker_address={worker.endpoint}",
+        f"--etcd_address={','.join(m.url.removeprefix('https://') for m in members)}",
+        "--enable_etcd_auth=true",
+        f"--etcd_ca={pki}/ca.crt",
+        f"--etcd_cert={pki}/node.crt",
+        f"--etcd_key={pki}/node.key",
+        f"--shared_memory_size_mb={_data_bytes(host) // MIB}",
+        f"--unix_domain_socket_dir={sockets}",
+        f"--rocksdb_store_dir={home}/rocksdb",
+        f"--log_dir={home}/logs",
+        "--logtostderr=true",
+        f"--ready_check_path={ready}",
+        "--health_check_path=/home/pdinfra/healthy",
+        f"--node_timeout_s={silent}",
+        # The dead node's keys must be given up before clients lose patience with them.
+        f"--node_dead_timeout_s={3 * silent}",
+        f"--heartbeat_interval_ms={1000 * silent // HEARTBEATS}",
+        "--client_dead_timeout_s=15",
     )
     listens = f"exec 3<>/dev/tcp/{worker.address}/{worker.port}"
     return ContainerSpec(
         image=image,
-        command=launch.command,
-        env=launch.env,
+        command=command,
+        env=_etcd_client(members, pki),
         mounts=(
             Mount(source=home, target=home, read_only=False),
             Mount(source=sockets, target=sockets, read_only=False),
@@ -227,6 +218,16 @@ def _worker_spec(
             start_period=120,
         ),
     )
+
+
+def _etcd_client(members: Sequence[EtcdMember], pki: str) -> dict[str, str]:
+    """Return what etcdctl needs to reach the members."""
+    return {
+        "ETCDCTL_ENDPOINTS": ",".join(m.url for m in members),
+        "ETCDCTL_CACERT": f"{pki}/ca.crt",
+        "ETCDCTL_CERT": f"{pki}/node.crt",
+        "ETCDCTL_KEY": f"{pki}/node.key",
+    }
 
 
 def _data_bytes(host: Host) -> int:
