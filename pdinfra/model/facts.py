@@ -252,8 +252,9 @@ class HostFacts(Fact):
             return "no certificate on the host"
         if signer.sha256 != authority:
             return "it is of another authority than the controller's"
-        if identity.address not in own.addresses:
-            return f"it is for {', '.join(own.addresses)}, the host is {identity.address}"
+        for name in (identity.address, identity.name):
+            if name not in own.addresses:
+                return f"it is for {' and '.join(own.addresses)}, not for {name}"
         if own.expires < self.clock:
             return "it has ended"
         days = int(own.expires - self.clock) // 86400

@@ -238,11 +238,12 @@ class Store(Frozen):
 class Identity(Frozen):
     """The files of a host's certificate: ``folder`` has ca.crt, node.crt and node.key.
 
-    ``address`` is what the certificate is for.
+    It is for the host's ``address``, and for the ``name`` that all members of etcd have in common.
     """
 
     folder: str
     address: str
+    name: str
 
 
 class DriverPackage(Frozen):

@@ -273,6 +273,6 @@ def certificates(of: HostPlan) -> dict[str, CertificateFact]:
     return {
         f"{folder}/ca.crt": CertificateFact(sha256=AUTHORITY, expires=year),
         f"{folder}/node.crt": CertificateFact(
-            sha256="1" * 64, expires=year, addresses=(of.identity.address,)
+            sha256="1" * 64, expires=year, addresses=(of.identity.address, of.identity.name)
         ),
     }
