@@ -11,7 +11,6 @@ from tests.commands import ROOT
 
 KEPT = ROOT / ".cache" / "yuanrong"
 DATASYSTEM = "openyuanrong-datasystem==0.8.1"
-OPENYUANRONG = "openyuanrong==9.9.9"
 
 
 def etcd() -> Path:
@@ -44,27 +43,6 @@ def datasystem_folder() -> Path:
     """Return the package's folder with the worker's program."""
     found = list((datasystem() / "lib").glob("python*/site-packages/yr/datasystem"))
     return found[0]
-
-
-def real_yr() -> tuple[Path, dict[str, str]]:
-    """Return the real `yr` of PyPI, and the environment that it needs to run.
-
-    Its wheel has the program and etcd, but not the function system; the data system is put beside.
-    """
-    folder = KEPT / "openyuanrong"
-    if not (folder / "installed").exists():
-        _run(sys.executable, "-m", "venv", str(folder))
-        pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
-        _run(*pip, OPENYUANRONG, DATASYSTEM)
-        (folder / "installed").touch()
-    library = next((folder / "lib").glob("python*/site-packages/yr/libprotoc.so.*"))
-    # Its own folder as a library path would hide other libraries of the system.
-    alone = folder / "libprotoc"
-    alone.mkdir(exist_ok=True)
-    (alone / library.name).unlink(missing_ok=True)
-    (alone / library.name).symlink_to(library)
-    env = {"PATH": f"{folder}/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": str(alone)}
-    return folder / "bin" / "yr", env
 
 
 def _run(*words: str, cwd: Path | None = None) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 from pdinfra.yuanrong.commands import Dialect, start
 from pdinfra.yuanrong.runner import RunError
-from pdinfra.yuanrong.status import agents, health, members, membership_problems
+from pdinfra.yuanrong.status import members, membership_problems
 from tests.commands import wait_until
 from tests.yuanrong.clusters import AGENT_IP, MASTER_IP, PORTS, words_of
 from tests.yuanrong.conftest import MakeHosts
@@ -59,74 +58,6 @@ def test_state_survives_a_restart_of_the_master(make_hosts: MakeHosts, dialect: 
     master.runner().stop()
     assert master.runner().start().changed
     assert master.etcdctl("get", "kept").split() == ["kept", "yes"]
-
-
-def test_second_start_by_hand_is_green_and_ruins_the_first_but_is_mended(
-    make_hosts: MakeHosts,
-) -> None:
-    master, _ = make_hosts("toml")
-    master.runner().start()
-    again = master.yr(*start(master.node, "toml")[1:])
-    assert again.returncode == 0
-    assert "All components are healthy" in again.stderr
-    # The failed second start has removed the session of the first, which goes on without one.
-    session = Path(master.node.session_file)
-    wait_until("the session is gone", 10, lambda: not session.exists())
-    assert master.yr("health").returncode == 1
-    # The next run ends what has no session any more, and starts it properly.
-    before = master.processes()
-    assert master.runner().start().changed
-    assert not set(before) & set(master.processes())
-    assert master.yr("health").returncode == 0
-
-
-def test_port_of_another_program_is_named_and_it_is_left_alone(make_hosts: MakeHosts) -> None:
-    master, _ = make_hosts("toml")
-    taken = pytest.raises(RunError, match=f"something else holds {MASTER_IP}")
-    with socket.create_server((MASTER_IP, PORTS.ds_worker)), taken:
-        master.runner().start()
-
-
-def test_second_start_by_hand_without_pinned_ports_is_a_second_set(make_hosts: MakeHosts) -> None:
-    master, _ = make_hosts("toml")
-    master.runner().start()
-    first = len(master.processes())
-    loose = [
-        f'values.host_ip="{MASTER_IP}"',
-        f'values.etcd.address=[{{ip="{MASTER_IP}",port="22540",peer_port="22541"}}]',
-        f'values.deploy_path="{master.folder}/second"',
-        f'values.ds_master.port="{PORTS.ds_master + 1}"',
-        f'values.ds_worker.port="{PORTS.ds_worker + 1}"',
-        "mode.master.function_master=false",
-        "mode.master.function_proxy=false",
-        "mode.master.function_agent=false",
-    ]
-    done = master.yr("start", "--master", *words_of(loose))
-    assert done.returncode == 0, done.stderr
-    assert len(master.processes()) > first
-    # `latest` is the second's now; its etcd is restarted for ever, and it says RUNNING and 0.
-    wait_until(
-        "the second etcd was restarted often",
-        10,
-        lambda: any(
-            "restarted" in problem for problem in health(master.yr("health").stdout).problems
-        ),
-    )
-    # Named by its own session, the first is still seen as what it is.
-    assert str(master.runner().start()).startswith("ok: openYuanrong runs")
-
-
-def test_second_start_in_flags_leaves_the_old_one_running(make_hosts: MakeHosts) -> None:
-    master, _ = make_hosts("flags")
-    master.runner().start()
-    first = len(master.processes())
-    loose = ("start", "--master", "-a", MASTER_IP, "-d", f"{master.folder}/second", "-s", "256")
-    done = master.yr(*loose)
-    assert done.returncode == 0, done.stderr
-    assert "will continue running on the background" in done.stdout
-    assert len(master.processes()) > first
-    assert master.runner().stop().changed
-    assert not master.processes()
 
 
 @pytest.mark.parametrize("dialect", BOTH)
@@ -173,16 +104,6 @@ def test_agents_are_counted_on_the_master_alone(make_hosts: MakeHosts) -> None:
     _, agent = make_hosts("toml")
     with pytest.raises(RunError, match=f"Fix: ask {MASTER_IP}"):
         agent.runner().agents()
-
-
-def test_master_without_its_function_system_is_no_success(make_hosts: MakeHosts) -> None:
-    master, _ = make_hosts("toml")
-    bare = replace(master.node, functions=False)
-    assert master.runner(bare).start().changed
-    status = master.yr("status")
-    assert (status.returncode, agents(status.stdout)) == (0, None)
-    with pytest.raises(RunError, match="names no number of agents"):
-        master.runner(bare).agents()
 
 
 def test_set_of_wheels_without_the_function_system_names_the_missing_program(
