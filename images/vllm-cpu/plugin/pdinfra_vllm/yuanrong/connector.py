@@ -33,6 +33,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
 )
 from vllm.distributed.parallel_state import get_pp_group, get_tp_group
+from vllm.v1.metrics.cache_hit_source import CacheHitSource
 
 from pdinfra_vllm.yuanrong import engine, keys
 from pdinfra_vllm.yuanrong.blocks import Blocks, Layer
@@ -53,6 +54,8 @@ class StepMetadata(KVConnectorMetadata):
 
 class YuanrongStoreConnector(KVConnectorBase_V1):
     """Both halves of the connector; vLLM makes one object for each."""
+
+    _cache_hit_source = CacheHitSource.HOST
 
     def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
         """Connect to the data system; an unreachable one is tried again later.
