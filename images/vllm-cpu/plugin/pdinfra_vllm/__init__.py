@@ -1,4 +1,4 @@
-"""A vLLM plugin that mends NIXL on CPU hosts and brings a KV connector for openYuanrong.
+"""A vLLM plugin that mends engines on small CPU hosts and brings openYuanrong to them.
 
 vLLM loads it in every process of an engine (API server, engine core, worker)
 through the entry point group ``vllm.general_plugins``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from pdinfra_vllm import connectors, core_pinning, progress_thread, yuanrong_load
+from pdinfra_vllm import connectors, core_pinning, idle_workers, progress_thread, yuanrong_load
 
 # A child of vLLM's logger, which is the one that has a handler.
 _logger = logging.getLogger("vllm.pdinfra")
@@ -20,6 +20,7 @@ def register() -> None:
     fixes = {
         "NIXL progress thread sleeps between polls": progress_thread.apply,
         "NIXL workers are not pinned to the last core": core_pinning.apply,
+        "workers that wait sleep": idle_workers.apply,
         "load format yuanrong is known": yuanrong_load.register,
     }
     applied = [what for what, apply in fixes.items() if apply()]
