@@ -1,8 +1,7 @@
 """KV between real engines through a real data system; nothing is simulated.
 
-One plain engine says what is right; then a prefill and a decode engine with the
-connector, behind vllm-router, have to say the same, whatever happens to the
-data system.
+One plain engine says what is right; the service has to say the same, whatever
+happens to its data system.
 """
 
 from __future__ import annotations
@@ -14,24 +13,34 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
 
 from pdinfra.assets import ROOT
 from pdinfra_vllm.yuanrong import keys
-from tests.commands import wait_until
+from tests.commands import changed_inventory, command, containers, pdinfra, wait_until
 from tests.yuanrong.world import (
     BLOCK,
+    DECODE,
     DECODE_PORT,
+    MODEL,
     PLAIN_PORT,
+    PREFILL,
     PREFILL_PORT,
     ROUTER_PORT,
-    World,
+    SERVICE,
+    WORKER,
     complete,
     counted,
     counters,
-    fetch_wheel,
+    data_system,
+    docker,
+    healthy,
+    name,
+    plain_engine,
+    state,
 )
 
 pytestmark = pytest.mark.service
@@ -91,44 +100,28 @@ def make_questions(text: list[int]) -> Questions:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("yuanrong")
-    folder.parent.chmod(0o755)
-    folder.chmod(0o755)
-    world = World(folder, fetch_wheel(folder))
-    world.close()
-    yield world
-    world.close()
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Bring up data system, prefill, decode and router; return the inventory."""
+    inventory = changed_inventory(tmp_path_factory.mktemp("yuanrong"), **SERVICE)
+    pdinfra("down", inventory=inventory)
+    done = pdinfra("up", inventory=inventory)
+    assert done.code == 0, done.text
+    yield inventory
+    pdinfra("down", inventory=inventory)
 
 
 @pytest.fixture(scope="module")
-def questions(world: World) -> Questions:
-    """Ask an engine without any connector first, while nothing else runs."""
-    plain = world.start_engine("plain", PLAIN_PORT, None)
-    world.wait_for("plain", 180, PLAIN_PORT)
+def questions(service: Path) -> Questions:
+    """Ask an engine without any connector first, of the same image."""
     text = "\n".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
-    url = f"http://127.0.0.1:{PLAIN_PORT}/tokenize"
-    tokens = httpx.post(url, json={"model": "tiny", "prompt": text[:40000]}, timeout=60).json()
-    questions = make_questions(tokens["tokens"])
-    with ThreadPoolExecutor(8) as pool:
+    with plain_engine(containers()[PREFILL]["Config"]["Image"]), ThreadPoolExecutor(8) as pool:
+        url = f"http://127.0.0.1:{PLAIN_PORT}/tokenize"
+        tokens = httpx.post(url, json={"model": MODEL, "prompt": text[:40000]}, timeout=60).json()
+        questions = make_questions(tokens["tokens"])
         answers = pool.map(lambda question: complete(PLAIN_PORT, question.prompt), questions)
-    for question, answer in zip(questions, answers, strict=True):
-        question.answer = answer
-    plain.remove(force=True)
+        for question, answer in zip(questions, answers, strict=True):
+            question.answer = answer
     return questions
-
-
-@pytest.fixture(scope="module")
-def service(world: World, questions: Questions) -> World:
-    """Data system, prefill, decode and router."""
-    world.start_worker()
-    world.start_engine("prefill", PREFILL_PORT, "kv_producer")
-    world.start_engine("decode", DECODE_PORT, "kv_consumer")
-    world.wait_for("prefill", 240, PREFILL_PORT)
-    world.wait_for("decode", 240, DECODE_PORT)
-    world.start_router()
-    world.wait_for("router", 60, ROUTER_PORT)
-    return world
 
 
 def ask(questions: list[Question], port: int = ROUTER_PORT, threads: int = 8) -> list[float]:
@@ -156,7 +149,7 @@ def prefill(questions: list[Question]) -> None:
 
 
 def test_200_texts_are_those_of_a_plain_engine_and_kv_moved(
-    service: World, questions: Questions
+    service: Path, questions: Questions
 ) -> None:
     assert len(questions.mixed) >= 200
     blocks = sum(len(question.prompt) // BLOCK for question in questions.mixed)
@@ -169,27 +162,28 @@ def test_200_texts_are_those_of_a_plain_engine_and_kv_moved(
     assert all(counters(port)["failures"] == 0 for port in (PREFILL_PORT, DECODE_PORT))
 
 
-def test_a_restarted_engine_finds_a_shared_prefix(service: World, questions: Questions) -> None:
+def test_a_restarted_engine_finds_a_shared_prefix(service: Path, questions: Questions) -> None:
     first, second = questions.shared
     ask([first])
-    service.docker.containers.get("pdinfra-test-prefill").restart(timeout=5)
-    service.wait_for("prefill", 180, PREFILL_PORT)
+    docker("restart", "--time", "5", name(PREFILL))
+    wait_until("prefill is back", 180, lambda: healthy(PREFILL_PORT))
+    wait_until("the router uses it again", 30, lambda: healthy(ROUTER_PORT))
     assert counters(PREFILL_PORT)["external"] == 0
     with counted(PREFILL_PORT, external=640, loaded_blocks=640 // BLOCK):
         ask([second], PREFILL_PORT)
 
 
-def test_damaged_blocks_are_computed(service: World, questions: Questions) -> None:
+def test_damaged_blocks_are_computed(service: Path, questions: Questions) -> None:
     (question,) = questions.damaged
     prefill([question])
-    logs = service.docker.containers.get("pdinfra-test-decode").logs().decode()
-    engine = re.search(r"engine ([0-9a-f]{64})", logs)
+    logs = command("docker", "logs", name(DECODE))
+    engine = re.search(r"engine ([0-9a-f]{64})", logs.text)
     assert engine is not None
     hashes = keys.chain(bytes.fromhex(engine[1]), question.prompt, BLOCK)
     names = keys.keys(hashes, keys.rank_name(0, 0))
-    found = service.data_system("print(client.exist(sys.argv[1:]))", *names)
+    found = data_system("print(client.exist(sys.argv[1:]))", *names)
     assert found.split() == str([True] * 10).split()
-    service.data_system(
+    data_system(
         "third, fourth, fifth = sys.argv[1:]\n"
         "whole = client.get([third])[0]\n"
         "flipped = bytearray(whole); flipped[5000] ^= 1\n"
@@ -201,8 +195,8 @@ def test_damaged_blocks_are_computed(service: World, questions: Questions) -> No
         ask([question], DECODE_PORT)
 
 
-def test_a_full_data_system_only_forgets(service: World, questions: Questions) -> None:
-    service.data_system(
+def test_a_full_data_system_only_forgets(service: Path, questions: Questions) -> None:
+    data_system(
         "value = bytes(1 << 20)\n"
         "for i in range(400): client.set(f'other:{i}', value, write_mode=evict, ttl_second=600)"
     )
@@ -212,22 +206,18 @@ def test_a_full_data_system_only_forgets(service: World, questions: Questions) -
     ask(questions.mixed[-20:])
 
 
-def test_a_worker_that_is_killed_loses_no_request(service: World, questions: Questions) -> None:
-    worker = service.docker.containers.get("pdinfra-test-worker")
-    killer = threading.Timer(1.0, worker.kill)
+def test_a_worker_that_is_killed_loses_no_request(service: Path, questions: Questions) -> None:
+    _, restarts = state(WORKER)
+    killer = threading.Timer(1.0, docker, ("exec", name(WORKER), "pkill", "-9", "datasystem_work"))
     killer.start()
     seconds = ask(questions.killed, threads=2)
     killer.join()
-    worker.reload()
-    assert worker.status == "exited"
     # Once per engine a call may use up its time, and each engine has two clients.
     assert max(seconds) < 15
+    wait_until("Docker has restarted it", 60, lambda: state(WORKER) == (True, restarts + 1))
     assert max(ask(questions.after[:1])) < 5
-    service.start_worker()
     wait_until(
-        "the engines use the data system again",
-        60,
-        lambda: stored_again(questions.after[1]),
+        "the engines use the data system again", 60, lambda: stored_again(questions.after[1])
     )
 
 
@@ -236,13 +226,15 @@ def stored_again(question: Question) -> bool:
     salted = Question([*question.prompt[:8], random.randrange(3, 2000), *question.prompt])
     before = counters(PREFILL_PORT)["stored_blocks"]
     prefill([salted])
+    # An engine publishes its counters once a second.
     time.sleep(1)
     return counters(PREFILL_PORT)["stored_blocks"] > before
 
 
-def test_a_worker_that_hangs_loses_no_request(service: World, questions: Questions) -> None:
-    worker = service.docker.containers.get("pdinfra-test-worker")
-    worker.pause()
-    seconds = ask(questions.frozen, threads=1)
-    worker.unpause()
+def test_a_worker_that_hangs_loses_no_request(service: Path, questions: Questions) -> None:
+    docker("pause", name(WORKER))
+    try:
+        seconds = ask(questions.frozen, threads=1)
+    finally:
+        docker("unpause", name(WORKER))
     assert max(seconds) < 15
