@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -17,6 +18,7 @@ from pdinfra_vllm.yuanrong_load.manifest import (
     sizes,
 )
 from pdinfra_vllm.yuanrong_load.names import Names
+from pdinfra_vllm.yuanrong_load.pages import populate
 from pdinfra_vllm.yuanrong_load.store import Store, StoreError, Value
 from pdinfra_vllm.yuanrong_load.transport import NotPublishedError, UnfitError
 
@@ -28,6 +30,9 @@ Checksum = Callable[[memoryview], str]
 
 class Memory(Protocol):
     """The tensors' bytes."""
+
+    def expect(self) -> None:
+        """Get ready for all tensors being written, for the first time."""
 
     def write(self, tensor: int, start: int, data: memoryview) -> None:
         """Copy data into a tensor, from a byte on."""
@@ -70,6 +75,7 @@ class HostTransport:
         chunk_bytes = manifest.chunks[0].bytes if manifest.chunks else self._chunk_bytes
         if [chunk.bytes for chunk in manifest.chunks] != sizes(self._tensors, chunk_bytes):
             raise UnfitError("chunks do not hold the tensors")
+        self._memory.expect()
         values: list[Value] = []
         with ThreadPoolExecutor(_threads()) as pool:
             sums = []
@@ -134,18 +140,24 @@ class HostPublication:
         self._lease_s = lease_s
         self._checksum = checksum
         self._values: list[Value] = []
+        self._loaded = threading.Event()
         self._visible = False
 
     def begin(self) -> None:
-        """Reserve all chunks, or none."""
+        """Reserve all chunks, or none; their memory is made present while the disk is read."""
         try:
             self._values = self._store.reserve(self._keys, self._sizes, self._lease_s)
         except StoreError as error:
             gb = sum(self._sizes) / 1e9
             raise NotPublishedError(f"no room was made for {gb:.2f} GB: {error}") from None
+        thread = threading.Thread(
+            target=_populated, args=(list(self._values), self._loaded), daemon=True
+        )
+        thread.start()
 
     def loaded(self) -> None:
         """Copy the tensors: vLLM repacks and drops them next. Takes as long as a memory copy."""
+        self._loaded.set()
         memory, self._memory = self._memory, None
         if memory is None:
             return
@@ -170,9 +182,16 @@ class HostPublication:
 
     def abandon(self) -> None:
         """Give the room back and delete what is visible."""
+        self._loaded.set()
         self._values, self._memory = [], None
         if self._visible:
             self._store.delete(self._keys)
+
+
+def _populated(values: list[Value], enough: threading.Event) -> None:
+    """Make the values' memory present, until it is enough: what is left the copy itself does."""
+    while values and not enough.is_set():
+        populate(values.pop().view)
 
 
 def _each(
