@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from pdinfra.bench.load import WHERE
 from pdinfra.verify.counters import EXTERNAL, prompt_tokens
 from tests.commands import Result, pdinfra, wait_until
 from tests.lab.fleet import (
@@ -24,7 +25,24 @@ pytestmark = pytest.mark.lab
 
 STORE = {"etcd-node1", "etcd-node2", "etcd-node3", "datasystem-node2", "datasystem-node3"}
 ALL = STORE | {"router", "prefill-node2-0", "decode-node3-0"}
+NEW = "decode-node2-0"
 DATA = "/var/lib/pdinfra/pd/etcd"
+DAMAGE = """
+import sys
+from pdinfra_vllm.yuanrong_load import manifest
+from pdinfra_vllm.yuanrong_load.names import Names
+from pdinfra_vllm.yuanrong_load.store import DataSystem
+
+host, port = sys.argv[1].split(":")
+store = DataSystem(host, int(port), 500, 3000)
+published = manifest.load(bytes(store.read([Names(sys.argv[2]).manifest])[0].view))
+chunk = published.chunks[0]
+store.delete([chunk.key])
+room = store.reserve([chunk.key], [chunk.bytes], 600)
+room[0].view[:] = bytes(chunk.bytes)
+store.commit(room)
+"""
+"""Puts a chunk of zeros, of the right size, in the place of one of the weights'."""
 
 
 def external(host: str) -> int:
@@ -39,6 +57,16 @@ def health(host: str, container: str) -> str:
     return on_host(host, "docker", "inspect", "--format", form, f"pd-pd-{container}").out.strip()
 
 
+def weights(host: str, instance: str) -> str:
+    """Return what an engine's log says of its weights since its last start, in lines."""
+    started = on_host(
+        host, "docker", "inspect", "--format", "{{.State.StartedAt}}", f"pd-pd-{instance}"
+    )
+    since = started.out.strip()
+    log = on_host(host, "docker", "logs", "--since", since, f"pd-pd-{instance}").text
+    return "\n".join(line for line in log.splitlines() if "pdinfra: weights " in line)
+
+
 @pytest.fixture(scope="module")
 def service(fleet: None) -> Iterator[Result]:
     """Three etcd members, prefill and decode on hosts of their own, router."""
@@ -50,6 +78,7 @@ def service(fleet: None) -> Iterator[Result]:
         pd_stack="yuanrong",
         pd_connector="YuanrongStoreConnector",
         pd_datasystem_gib=0.5,
+        pd_load_format="yuanrong",
         # Two cores for three hosts: a busy worker may be late.
         pd_datasystem_timeout_seconds=60,
     )
@@ -100,6 +129,40 @@ def test_doctor_has_nothing_to_say_and_a_second_run_changes_nothing() -> None:
     assert again.code == 0, again.text
     assert again.json["summary"] == {"create": 0, "replace": 0, "keep": 8, "remove": 0}
     assert identities(3) == before
+
+
+@pytest.mark.usefixtures("service")
+def test_a_new_decode_host_gets_its_weights_from_the_data_system() -> None:
+    before = identities(3)
+    first = weights("node2", "prefill-node2-0") + weights("node3", "decode-node3-0")
+    assert "weights published" in first, first
+    put_into_groups("node2", "prefill", "decode", "etcd")
+    again = up()
+    assert again.code == 0, again.text
+    after = identities(3)
+    assert set(after) == ALL | {NEW}
+    assert {name for name in ALL if after[name] != before[name]} == set()
+    said = weights("node2", NEW)
+    assert "weights loaded from the data system" in said, said
+    assert "weights loaded from disk" not in said
+
+
+@pytest.mark.usefixtures("service")
+def test_weights_that_were_damaged_there_come_from_disk_and_are_replaced() -> None:
+    found = WHERE.search(weights("node2", NEW))
+    assert found is not None
+    worker, name = found["worker"], found["name"]
+    engine = ("docker", "exec", f"pd-pd-{NEW}", "python", "-c", DAMAGE, worker, name)
+    damaged = on_host("node2", *engine)
+    assert damaged.code == 0, damaged.text
+    assert on_host("node2", "docker", "restart", f"pd-pd-{NEW}").code == 0
+    wait_until("the engine is ready", 180, lambda: health("node2", NEW).startswith("healthy"))
+    said = weights("node2", NEW)
+    assert "weights loaded from disk" in said, said
+    assert "has another checksum" in said
+    wait_until("it is replaced", 30, lambda: "weights published" in weights("node2", NEW))
+    verify = pdinfra("verify", inventory=INVENTORY)
+    assert verify.code == 0, verify.text
 
 
 @pytest.mark.usefixtures("service")

@@ -93,9 +93,6 @@ class Tensors:
         other.fill()
         return other.data == self.data
 
-    def expect(self) -> None:
-        """Bytes are bytes."""
-
     def write(self, tensor: int, start: int, data: memoryview) -> None:
         self.data[tensor][start : start + data.nbytes] = data
 

@@ -31,9 +31,6 @@ Checksum = Callable[[memoryview], str]
 class Memory(Protocol):
     """The tensors' bytes."""
 
-    def expect(self) -> None:
-        """Get ready for all tensors being written, for the first time."""
-
     def write(self, tensor: int, start: int, data: memoryview) -> None:
         """Copy data into a tensor, from a byte on."""
 
@@ -75,7 +72,6 @@ class HostTransport:
         chunk_bytes = manifest.chunks[0].bytes if manifest.chunks else self._chunk_bytes
         if [chunk.bytes for chunk in manifest.chunks] != sizes(self._tensors, chunk_bytes):
             raise UnfitError("chunks do not hold the tensors")
-        self._memory.expect()
         values: list[Value] = []
         with ThreadPoolExecutor(_threads()) as pool:
             sums = []

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from pdinfra_vllm.yuanrong_load import pages
 from pdinfra_vllm.yuanrong_load.manifest import TensorSpec
 
 
@@ -72,12 +71,6 @@ class TorchMemory:
     def __init__(self, tensors: list[torch.Tensor]) -> None:
         """Take contiguous tensors."""
         self._flat = [tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors]
-
-    def expect(self) -> None:
-        """Get ready for all tensors being written, for the first time."""
-        for flat in self._flat:
-            if flat.device.type == "cpu":
-                pages.huge(flat.data_ptr(), flat.numel())
 
     def write(self, tensor: int, start: int, data: memoryview) -> None:
         """Copy data into a tensor, from a byte on."""
