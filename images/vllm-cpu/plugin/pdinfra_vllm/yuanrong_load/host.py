@@ -25,6 +25,9 @@ from pdinfra_vllm.yuanrong_load.transport import NotPublishedError, UnfitError
 AT_ONCE = 8
 """Chunks in one request: each request has its own time limit."""
 
+POPULATING = "pdinfra-populate-room"
+"""Name of a thread."""
+
 Checksum = Callable[[memoryview], str]
 
 
@@ -146,10 +149,10 @@ class HostPublication:
         except StoreError as error:
             gb = sum(self._sizes) / 1e9
             raise NotPublishedError(f"no room was made for {gb:.2f} GB: {error}") from None
-        thread = threading.Thread(
-            target=_populated, args=(list(self._values), self._loaded), daemon=True
-        )
-        thread.start()
+        room = list(self._values)
+        threading.Thread(
+            target=lambda: _populate(room, self._loaded), name=POPULATING, daemon=True
+        ).start()
 
     def loaded(self) -> None:
         """Copy the tensors: vLLM repacks and drops them next. Takes as long as a memory copy."""
@@ -184,7 +187,7 @@ class HostPublication:
             self._store.delete(self._keys)
 
 
-def _populated(values: list[Value], enough: threading.Event) -> None:
+def _populate(values: list[Value], enough: threading.Event) -> None:
     """Make the values' memory present, until it is enough: what is left the copy itself does."""
     while values and not enough.is_set():
         populate(values.pop().view)
