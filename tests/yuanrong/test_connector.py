@@ -167,7 +167,7 @@ def test_a_restarted_engine_finds_a_shared_prefix(service: Path, questions: Ques
     ask([first])
     docker("restart", "--time", "5", name(PREFILL))
     wait_until("prefill is back", 180, lambda: healthy(PREFILL_PORT))
-    wait_until("the router uses it again", 30, lambda: healthy(ROUTER_PORT))
+    wait_until("the router uses it again", 30, lambda: served(first))
     assert counters(PREFILL_PORT)["external"] == 0
     with counted(PREFILL_PORT, external=640, loaded_blocks=640 // BLOCK):
         ask([second], PREFILL_PORT)
@@ -219,6 +219,14 @@ def test_a_worker_that_is_killed_loses_no_request(service: Path, questions: Ques
     wait_until(
         "the engines use the data system again", 60, lambda: stored_again(questions.after[1])
     )
+
+
+def served(question: Question) -> bool:
+    """Tell whether the router answers; it looks for its members every few seconds."""
+    try:
+        return complete(ROUTER_PORT, question.prompt) == question.answer
+    except httpx.HTTPStatusError:
+        return False
 
 
 def stored_again(question: Question) -> bool:
