@@ -167,10 +167,10 @@ def test_a_restarted_engine_finds_a_shared_prefix(service: Path, questions: Ques
     ask([first])
     docker("restart", "--time", "5", name(PREFILL))
     wait_until("prefill is back", 180, lambda: healthy(PREFILL_PORT))
-    wait_until("the router uses it again", 30, lambda: served(first))
     assert counters(PREFILL_PORT)["external"] == 0
     with counted(PREFILL_PORT, external=640, loaded_blocks=640 // BLOCK):
         ask([second], PREFILL_PORT)
+    wait_until("the router uses it again", 30, lambda: served(first))
 
 
 def test_damaged_blocks_are_computed(service: Path, questions: Questions) -> None:
