@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 ROOT = Path(__file__).resolve().parent.parent
 TINY_MODEL = ROOT / "roles" / "model" / "files" / "tiny-qwen2" / "model"
 DEFINITIONS = ("vllm-cpu", "vllm-router", "yuanrong")
+ON_VENDORS = "vllm-ascend-yuanrong"
+"""The definition that goes on top of a vendor's image, with pdinfra.yuanrong inside."""
 
 
 class Assets(BaseModel):
@@ -35,7 +37,11 @@ def load() -> Assets:
     config = json.loads((TINY_MODEL / "config.json").read_text(encoding="utf-8"))
     return Assets(
         definitions={
-            name: digest(ROOT / "images" / "base", ROOT / "images" / name) for name in DEFINITIONS
+            **{
+                name: digest(ROOT / "images" / "base", ROOT / "images" / name)
+                for name in DEFINITIONS
+            },
+            ON_VENDORS: digest(ROOT / "images" / ON_VENDORS, ROOT / "pdinfra" / "yuanrong"),
         },
         tiny_model=digest(TINY_MODEL),
         tiny_heads=config["num_attention_heads"],

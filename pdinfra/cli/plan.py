@@ -22,6 +22,7 @@ from pdinfra.cli.tables import show_changes
 from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, look, planned
 from pdinfra.model.changes import document
 from pdinfra.planning.changes import unseen_changes
+from pdinfra.planning.deployment import unseen_deployment
 
 CHANGES = 2
 """Exit code for "there are changes" with --detailed-exitcode, as Terraform has it."""
@@ -67,6 +68,7 @@ def _look(inventory: Path, limit: str | None, offline: bool) -> Look:
         return look(run("playbooks/look.yml", inventory, limit))
     wanted = planned(run("playbooks/validate.yml", inventory, limit))
     everything = [change for host in wanted.hosts for change in unseen_changes(host)]
+    everything += unseen_deployment(wanted)
     return Look(plan=wanted, changes=everything, facts={}, checks=[])
 
 

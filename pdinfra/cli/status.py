@@ -26,7 +26,9 @@ def status(
     """Show router and instances, their containers' states, and whether they answer."""
     with reported(json):
         done = run("playbooks/look.yml", inventory, limit)
-        found = service.status(look(done).plan, containers(done))
+        seen = look(done)
+        notes = {path: text for fact in seen.facts.values() for path, text in fact.notes.items()}
+        found = service.status(seen.plan, containers(done), notes)
     if json:
         emit(found.document())
     else:

@@ -50,6 +50,8 @@ def show_status(console: Console, status: ServiceStatus) -> None:
     for member in (status.router, *status.instances, *status.stores):
         table.add_row(*_member(member))
     console.print(table)
+    if status.agents is not None:
+        console.print(Text(f"openYuanrong's master counts {status.agents} agents."))
     word, style = ("healthy", "green") if status.healthy else ("NOT healthy", "red")
     console.print(Text(f"Service {status.service} is {word}.", style=f"bold {style}"))
 
@@ -108,6 +110,8 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
             console.print(Text(line, "green"), soft_wrap=True)
     for problem in proof.problems:
         console.print(Text(f"✗ {problem}", "red"), soft_wrap=True)
+    for note in proof.notes:
+        console.print(Text(f"! {note}", "yellow"), soft_wrap=True)
     if proof.completion.text:
         tokens = proof.completion.completion_tokens
         line = f"✓ {url} answers “{proof.completion.prompt}” with {tokens} tokens:"

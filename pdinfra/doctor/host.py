@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
-from pdinfra.model.plan import HostPlan, Model
+from pdinfra.model.plan import COMPUTES, HostPlan, Model
 
 GIB = 1024**3
 BUILD_BYTES = 12 * GIB
@@ -144,7 +144,7 @@ def _memory(plan: HostPlan, facts: HostFacts) -> Check:
     planned = {container.id for container in plan.containers}
     share = len(planned - running) / max(len(planned), 1)
     weights = max((model.weight_bytes for model in facts.models), default=0)
-    engines = [c for c in plan.containers if c.kind == "instance" and c.id not in running]
+    engines = [c for c in plan.containers if c.kind in COMPUTES and c.id not in running]
     # A CPU engine holds its weights in host memory, twice the file where it widens them to float32.
     held = WIDENED * weights * len(engines) if plan.accelerator == "cpu" else 0
     need = int(plan.memory * share) + held
@@ -181,7 +181,7 @@ def _inodes(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
 
 def _shared_memory(plan: HostPlan, facts: HostFacts) -> Iterator[Check]:
     """What the engines are to get, and what those that run have."""
-    sizes = {c.id: c.spec.shm_size for c in plan.containers if c.kind == "instance"}
+    sizes = {c.id: c.spec.shm_size for c in plan.containers if c.kind in COMPUTES}
     if not sizes:
         return
     wrong = {

@@ -82,12 +82,18 @@ def checks(
 
 def _addresses(plan: Plan, host: AscendHost, role: Role) -> dict[int, str]:
     """Return the addresses of a host's devices of one role, by device; down is down."""
-    wanted = {d for i in plan.by_role(role) if i.host == host.name for d in i.devices}
+    # openYuanrong places prefill and decode where NPUs are free: any device may be either.
+    wanted = set(host.devices) if plan.cluster else _planned(plan, host, role)
     return {
         device: network.address
         for device, network in answers(host).items()
         if device in wanted and network.address and _link(host, network) != "DOWN"
     }
+
+
+def _planned(plan: Plan, host: AscendHost, role: Role) -> set[int]:
+    """Return the devices of a host's instances of one role."""
+    return {d for i in plan.by_role(role) if i.host == host.name for d in i.devices}
 
 
 def _link(host: AscendHost, network: NpuNetwork) -> str | None:

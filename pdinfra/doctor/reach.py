@@ -39,6 +39,13 @@ REACH_DATA = Rule(
     fix="let the host through to these ports",
     source="measured: without it every key of the other host is `not found`, nothing else shows it",
 )
+REACH_FUNCTIONS = Rule(
+    id="reach-functions",
+    what="Every node of openYuanrong's full mode reaches the function system of every other one.",
+    expected="a connection",
+    fix="let the host through to these ports",
+    source="the plan; an agent that does not reach its master calls itself healthy all the same",
+)
 MODEL_CHECKSUM = Rule(
     id="model-checksum",
     what="The model's files have the same content on all hosts (SHA-256; `doctor` only).",
@@ -47,8 +54,14 @@ MODEL_CHECKSUM = Rule(
     source="a download cut off and filled up, or another revision, has the same size",
 )
 
-RULES: tuple[Rule, ...] = (REACH_API, REACH_KV, REACH_ETCD, REACH_DATA, MODEL_CHECKSUM)
-BY_PURPOSE = {"api": REACH_API, "kv": REACH_KV, "etcd": REACH_ETCD, "data": REACH_DATA}
+BY_PURPOSE = {
+    "api": REACH_API,
+    "kv": REACH_KV,
+    "etcd": REACH_ETCD,
+    "data": REACH_DATA,
+    "functions": REACH_FUNCTIONS,
+}
+RULES: tuple[Rule, ...] = (*BY_PURPOSE.values(), MODEL_CHECKSUM)
 
 Connects = Mapping[str, Mapping[str, str]]
 """By source host and ``address:port``: ``open``, or in words why not."""

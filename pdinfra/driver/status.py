@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.facts import ContainerFact
-from pdinfra.model.plan import Plan
+from pdinfra.model.plan import Cluster, Plan
 from pdinfra.verify.engines import Client
 
 Part = tuple[str, str, str, str]
@@ -32,7 +32,8 @@ class MemberStatus(BaseModel):
 class ServiceStatus(BaseModel):
     """The ``status --json`` document, as data.
 
-    ``stores`` are etcd and the workers of the data system, ``ready`` by their containers' health.
+    ``stores`` are etcd and the workers of the data system, or the nodes of openYuanrong's full
+    mode, ``ready`` by their containers' health. ``agents``: how many its master counted last.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +43,7 @@ class ServiceStatus(BaseModel):
     instances: tuple[MemberStatus, ...]
     router: MemberStatus
     stores: tuple[MemberStatus, ...] = ()
+    agents: int | None = None
 
     def document(self) -> dict[str, Any]:
         """Return plain data in the shape of the contract."""
@@ -52,26 +54,42 @@ class ServiceStatus(BaseModel):
         return data
 
 
-def status(plan: Plan, containers: Mapping[str, Sequence[ContainerFact]]) -> ServiceStatus:
-    """Ask every member at once, from here; containers: each observed host's, as seen last."""
+def status(
+    plan: Plan,
+    containers: Mapping[str, Sequence[ContainerFact]],
+    notes: Mapping[str, str] | None = None,
+) -> ServiceStatus:
+    """Ask every member at once, from here; containers: each observed host's, as seen last.
+
+    notes: what the master's host had in its files of notes, where it was asked for them.
+    """
     router = plan.router
     members: list[Part] = [(i.id, i.role, i.host, i.url) for i in plan.instances]
     members.append((router.id, "router", router.host, router.url))
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
-        ready = list(pool.map(lambda member: client.healthy(member[3]), members))
+        asks = client.post_healthy if plan.cluster else client.healthy
+        ready = list(pool.map(lambda member: asks(member[3]), members))
     rows = [
         _row(member, containers, ready=answers)
         for member, answers in zip(members, ready, strict=True)
     ]
     *instances, entry = rows
+    counted = _counted(plan.cluster, notes)
+    if plan.cluster:
+        node = plan.cluster.master
+        entry = entry.model_copy(update={"state": _state(containers, node.host, node.id)})
     stores = _stores(plan, containers)
-    healthy = all(row.ready and row.state == "running" for row in (*rows, *stores))
+    every = (*instances, entry, *stores)
+    healthy = all(row.ready and row.state == "running" for row in every)
+    if plan.cluster and notes is not None:
+        healthy = healthy and counted == len(plan.cluster.nodes)
     return ServiceStatus(
         service=plan.service,
         healthy=healthy,
         instances=tuple(instances),
         router=entry,
         stores=stores,
+        agents=counted,
     )
 
 
@@ -81,8 +99,16 @@ def _stores(
     """Return etcd and the workers, if the service has them."""
     if plan.store is None:
         return ()
-    parts: list[Part] = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
-    parts += [(w.id, "datasystem", w.host, w.endpoint) for w in plan.store.workers]
+    parts: list[Part]
+    if plan.cluster:
+        masters = {node.id for node in plan.cluster.nodes if node.master}
+        parts = [
+            (w.id, "yr-master" if w.id in masters else "yr-agent", w.host, w.endpoint)
+            for w in plan.store.workers
+        ]
+    else:
+        parts = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
+        parts += [(w.id, "datasystem", w.host, w.endpoint) for w in plan.store.workers]
     healthy = {
         (host, container.id)
         for host, mine in containers.items()
@@ -90,6 +116,12 @@ def _stores(
         if container.health == "healthy"
     }
     return tuple(_row(p, containers, ready=(p[2], p[0]) in healthy) for p in parts)
+
+
+def _counted(cluster: Cluster | None, notes: Mapping[str, str] | None) -> int | None:
+    """Return how many nodes openYuanrong's master counted last; None if it says no number."""
+    text = (notes or {}).get(cluster.agents, "") if cluster else ""
+    return int(text) if text.isdigit() else None
 
 
 def _row(

@@ -62,7 +62,7 @@ def ensure(client: docker.DockerClient, say: Say) -> None:
     wanted = [each for each in (HOST, REGISTRY) if not _present(client, each.reference)]
     if not wanted:
         return
-    _ensure_base(client, say)
+    ensure_base(client, say)
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(lambda each: _build(client, each, say), wanted):
             pass
@@ -97,7 +97,7 @@ def _build(client: docker.DockerClient, definition: Definition, say: Say) -> Non
         raise DriverError([f"machine: image: {cause}. Fix: {fix}"], FAILED) from None
 
 
-def _ensure_base(client: docker.DockerClient, say: Say) -> None:
+def ensure_base(client: docker.DockerClient, say: Say) -> None:
     """Make the base: what is there, else debian from a registry, else mmdebstrap."""
     if _present(client, BASE):
         return

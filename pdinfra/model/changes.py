@@ -18,9 +18,12 @@ Kind = Literal[
     "certificate",
     "etcd",
     "worker",
+    "master",
+    "agent",
     "instance",
     "router",
     "member",
+    "deployment",
 ]
 """In the order in which a host is converged."""
 ACTIONS: tuple[Action, ...] = ("create", "replace", "keep", "remove")
@@ -45,7 +48,7 @@ class Change(BaseModel):
 
     ``keep`` is only listed for containers: what a host needs besides (its basics, driver, engine,
     image, model, ...) is listed when it is to be made. ``member`` is an instance that joins or
-    leaves the router.
+    leaves the router, ``deployment`` the engines that openYuanrong's full mode has as its actors.
     """
 
     model_config = ConfigDict(frozen=True)

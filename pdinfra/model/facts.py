@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
@@ -201,6 +202,16 @@ class HostFacts(Fact):
     nvidia: NvidiaFact | None = None
     driver: DriverFact = DriverFact()
     certificates: dict[str, CertificateFact] = Field({}, description="By path.")
+    notes: dict[str, str] = Field({}, description="By path: small files, without ends of lines.")
+
+    def age(self, container_id: str) -> float | None:
+        """Return for how many seconds a container has run, by this host's own clock; None: not."""
+        found = self.container(container_id)
+        if found is None or found.state != "running" or not found.started_at:
+            return None
+        # Docker writes nanoseconds, which are too many for Python.
+        whole = found.started_at.partition(".")[0].removesuffix("Z")
+        return self.clock - datetime.fromisoformat(f"{whole}+00:00").timestamp()
 
     def container(self, container_id: str) -> ContainerFact | None:
         """Return the container with this plan id, if there is one."""

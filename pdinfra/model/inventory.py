@@ -37,6 +37,19 @@ Repository = Annotated[
 Revision = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")]
 Endpoint = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$")]
 """Without credentials: it is part of the plan."""
+FileName = Annotated[str, StringConstraints(pattern=r"^[^/\s]+$")]
+YuanrongPort = Literal[
+    "etcd",
+    "etcd_peer",
+    "ds_master",
+    "ds_worker",
+    "function_master",
+    "function_proxy",
+    "function_proxy_grpc",
+    "function_proxy_exec",
+    "function_agent",
+    "runtime_init",
+]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -158,6 +171,21 @@ class InstanceEntry(InstanceSettings):
         description="prefill, decode or mixed; the host must be in the group of that name.",
     )
     name: Name | None = Field(None, description="Its id. Default: <role>-<host>-<index>.")
+
+
+class YuanrongPatch(BaseModel):
+    """One patch that the engines' image gets before it is used."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: AbsolutePath = Field(description="The file, on the machine that runs pdinfra.")
+    sha256: Sha256 = Field(description="sha256 of the file, from where you got it.")
+    target: AbsolutePath = Field(
+        "/vllm-workspace/vllm-ascend", description="The git repository in the image."
+    )
+    tool: Literal["am", "apply"] = Field(
+        "am", description="am for a mail of `git format-patch`, apply for a bare diff."
+    )
 
 
 class HostSettings(InstanceSettings):
@@ -476,6 +504,46 @@ class HostSettings(InstanceSettings):
         ),
     )
 
+    yuanrong_wheels_dir: AbsolutePath | None = Field(
+        None,
+        description=(
+            "YuanRongConnector only: folder with openYuanrong's wheels, on the machine that runs "
+            "pdinfra."
+        ),
+    )
+    yuanrong_wheels: dict[FileName, Sha256] = Field(
+        default_factory=dict,
+        description=(
+            "YuanRongConnector only: the wheels in that folder, each file's name with its sha256; "
+            "one whole set of one version, and what it needs besides and the image lacks."
+        ),
+    )
+    yuanrong_machine: Literal["x86_64", "aarch64"] = Field(
+        "x86_64",
+        description="YuanRongConnector only: what the hosts, and so the wheels, are made for.",
+    )
+    yuanrong_patches: list[YuanrongPatch] = Field(
+        default_factory=list,
+        description=(
+            "YuanRongConnector only: patches of the engines' image, in their order. Without the "
+            "guide's one vLLM does not know the connector."
+        ),
+    )
+    yuanrong_scripts_dir: AbsolutePath | None = Field(
+        None,
+        description=(
+            "YuanRongConnector only: folder with run_vllm_on_yr.sh and all files beside it, on the "
+            "machine that runs pdinfra."
+        ),
+    )
+    yuanrong_ports: dict[YuanrongPort, Port] = Field(
+        default_factory=dict,
+        description=(
+            "YuanRongConnector only: ports of openYuanrong's parts, by name. Default: the guides' "
+            "22440 and 22441 for etcd, openYuanrong's own for the others, all of them pinned."
+        ),
+    )
+
     prefill: InstanceSettings = Field(
         default_factory=lambda: InstanceSettings(),
         description="Settings for this host's prefill instances.",
@@ -507,6 +575,12 @@ SERVICE_WIDE: tuple[str, ...] = (
     "etcd_port",
     "etcd_peer_port",
     "datasystem_timeout_seconds",
+    "yuanrong_wheels_dir",
+    "yuanrong_wheels",
+    "yuanrong_machine",
+    "yuanrong_patches",
+    "yuanrong_scripts_dir",
+    "yuanrong_ports",
 )
 """Settings that must be the same on every host of the service."""
 

@@ -28,8 +28,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-ContainerKind = Literal["etcd", "worker", "instance", "router"]
-"""What a container is of the service; a worker is one of openYuanrong's data system."""
+ContainerKind = Literal["etcd", "worker", "master", "agent", "instance", "router"]
+"""What a container is of the service.
+
+A worker is one of openYuanrong's data system; master and agent are nodes of its full mode, which
+have the data system and the engines inside.
+"""
+COMPUTES: tuple[ContainerKind, ...] = ("instance", "master", "agent")
+"""Containers that engines run in: they have devices, shared memory and the model."""
 
 
 class Mount(Frozen):
@@ -96,6 +102,18 @@ class Container(Frozen):
     labels: dict[str, str]
 
 
+class OperatorFiles(Frozen):
+    """What of the operator's goes into an image: absolute paths on the controller.
+
+    ``manifest`` is the list of the patches for the build, JSON.
+    """
+
+    wheels: tuple[str, ...]
+    patches: tuple[str, ...]
+    manifest: str
+    scripts: str
+
+
 class Image(Frozen):
     """An image that a machine needs, and how it gets there.
 
@@ -110,6 +128,7 @@ class Image(Frozen):
     definition: str | None = None
     base: str = "mmdebstrap"
     remote: str | None = None
+    operator: OperatorFiles | None = None
 
 
 class Model(Frozen):
@@ -198,7 +217,7 @@ class Router(Frozen):
 
 
 class EtcdMember(Frozen):
-    """One member of etcd, by TLS only."""
+    """One member of etcd: by TLS only, but for the one inside of openYuanrong's full mode."""
 
     id: str
     host: str
@@ -227,12 +246,50 @@ class Store(Frozen):
     """openYuanrong's data system: the workers that keep the data, etcd that knows the workers.
 
     ``authority`` is the SHA-256 of the certificate of the service's own authority, as the
-    controller has it; empty before the first run made one.
+    controller has it; empty before the first run made one. ``lister`` is the command, in an etcd
+    member's container, that prints etcd's keys of members; ``client`` the one, in a worker's, that
+    takes ``ADDRESS put|get KEY [VALUE]``. ``master`` is a member of etcd that is no worker.
     """
 
     etcd: tuple[EtcdMember, ...]
     workers: tuple[Worker, ...]
     authority: str = ""
+    lister: tuple[str, ...] = ("etcdctl", "get", "--prefix", "/datasystem/cluster")
+    client: tuple[str, ...] = ("pd-datasystem-key",)
+    master: str = ""
+
+
+class Node(Frozen):
+    """One host of openYuanrong's full mode: its data system, its function system, its engines."""
+
+    id: str
+    host: str
+    address: str
+    container: str
+    master: bool
+
+
+class Cluster(Frozen):
+    """openYuanrong's full mode: nodes, and the engines that it places on them as its actors.
+
+    ``count``, ``deploy`` and ``clean`` are commands in the master's container. ``digest`` is what
+    the deployment is made from; the host of the master has it in the file ``deployed`` once it is
+    made, and in ``agents`` how many nodes ``yr status`` counted last.
+    """
+
+    nodes: tuple[Node, ...]
+    count: tuple[str, ...]
+    deploy: tuple[str, ...]
+    clean: tuple[str, ...]
+    digest: str
+    deployed: str
+    agents: str
+    summary: str
+
+    @property
+    def master(self) -> Node:
+        """The node that has etcd and the masters."""
+        return next(node for node in self.nodes if node.master)
 
 
 class Identity(Frozen):
@@ -300,6 +357,7 @@ class Observe(Frozen):
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
     router: str = Field("", description="URL to ask for the members, on the router's host.")
     certificates: tuple[str, ...] = Field((), description="Certificates to read, without keys.")
+    notes: tuple[str, ...] = Field((), description="Small files to read, that containers write.")
 
 
 class Basics(Frozen):
@@ -359,6 +417,9 @@ class Plan(Frozen):
     instances: tuple[Instance, ...]
     router: Router
     store: Store | None = None
+    cluster: Cluster | None = Field(
+        None, description="openYuanrong's full mode: `instances` is empty, they are its actors."
+    )
     hosts: tuple[HostPlan, ...]
 
     @property

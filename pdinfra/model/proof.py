@@ -51,7 +51,7 @@ class Completion(BaseModel):
 
 
 class Proof(BaseModel):
-    """The ``verify --json`` document."""
+    """The ``verify --json`` document. ``notes``: what this proof does not prove."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -60,3 +60,4 @@ class Proof(BaseModel):
     completion: Completion
     store: StoreProof | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -6,14 +6,15 @@ from typing import Literal
 
 from pdinfra.model.plan import Frozen
 
-Purpose = Literal["api", "kv", "etcd", "data"]
+Purpose = Literal["api", "kv", "etcd", "data", "functions"]
 
 
 class Link(Frozen):
     """One connection between two machines that the service makes while it works.
 
     ``purpose`` is ``api`` (the router asks an engine), ``kv`` (an engine asks another one for its
-    KV), ``etcd`` (a worker or a member asks a member) or ``data`` (a worker asks another one).
+    KV), ``etcd`` (a worker or a member asks a member) or ``data`` (a worker asks another one) or
+    ``functions`` (nodes of openYuanrong's full mode ask each other).
     ``owner`` is the id of what listens.
     """
 

@@ -16,7 +16,13 @@ STAGES: tuple[Kind, ...] = get_args(Kind)
 """What a host's changes are made in."""
 
 
-KINDS: dict[str, Kind] = {"router": "router", "etcd": "etcd", "datasystem": "worker"}
+KINDS: dict[str, Kind] = {
+    "router": "router",
+    "etcd": "etcd",
+    "datasystem": "worker",
+    "yr-master": "master",
+    "yr-agent": "agent",
+}
 """Of containers that no plan wants, by their role; all others are instances."""
 
 
@@ -184,7 +190,25 @@ def _arguments(command: list[str]) -> dict[str, str]:
             options.setdefault(name, []).extend([value] if value else [])
         else:
             options[name].append(word)
-    return {name: " ".join(values) if values else "set" for name, values in options.items()}
+    flat: dict[str, str] = {}
+    for name, values in options.items():
+        flat |= _parts(name, " ".join(values) if values else "set")
+    return flat
+
+
+def _parts(name: str, value: str) -> dict[str, str]:
+    """Return an option whose value is a JSON object by the object's fields, others as they are."""
+    if not value.startswith("{"):
+        return {name: value}
+    try:
+        data = json.loads(value)
+    except ValueError:
+        return {name: value}
+    parts: dict[str, str] = {}
+    for key, inner in data.items():
+        text = inner if isinstance(inner, str) else json.dumps(inner, ensure_ascii=False)
+        parts |= _parts(f"{name} {key}", text)
+    return parts
 
 
 def stages(changes: Iterable[Change], *, check: bool) -> list[Kind]:

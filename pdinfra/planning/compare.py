@@ -11,6 +11,12 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
 from pdinfra.planning.changes import host_changes, removals
+from pdinfra.planning.deployment import (
+    NO_DEPLOYMENT,
+    deployment_changes,
+    deployment_work,
+    with_master,
+)
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.work import HostWork, host_work, with_shares
 
@@ -32,6 +38,7 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
     basics: dict[str, BasicsWork] = {}
     if mode == "down":
         by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
+        everything = [change for mine in by_host.values() for change in mine]
     else:
         basics = {host.name: basics_work(plan, host, facts[host.name]) for host in hosts}
         by_host = {
@@ -40,9 +47,15 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
             for host in hosts
         }
         everything = [change for mine in by_host.values() for change in mine]
+        by_host = {n: with_master(plan, facts, mine, everything) for n, mine in by_host.items()}
+        everything = [change for mine in by_host.values() for change in mine]
         members = member_work(plan, facts, everything)
         if plan.router.host in by_host:
             by_host[plan.router.host] += member_changes(plan, facts, everything)
+    if plan.router.host in by_host:
+        by_host[plan.router.host] += deployment_changes(
+            plan, facts, everything, down=mode == "down"
+        )
     work = {
         host.name: host_work(
             host,
@@ -50,6 +63,9 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
             check=check,
             basics=basics.get(host.name, NO_BASICS),
             members=members if host.name == plan.router.host else NO_MEMBERS,
+            deployment=deployment_work(plan, facts, by_host.get(plan.router.host, ()))
+            if host.name == plan.router.host
+            else NO_DEPLOYMENT,
         )
         for host in hosts
     }

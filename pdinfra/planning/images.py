@@ -90,12 +90,10 @@ def _image(settings: HostSettings, prefix: Prefix, definition: str, assets: Asse
     built = f"{definition}:{VERSIONS[definition]}-{assets.definitions[definition]}"
     if source == "build":
         given: ImageSource | None = getattr(settings, f"{prefix}image_source")
-        if settings.image_registry and not name and given is None:
-            ref = f"{settings.image_registry}/{built}"
-            base = settings.image_base
-            return Image(ref=ref, source="pull", definition=definition, base=base, remote=ref)
         ref = name or f"{LOCAL}/{built}"
-        return Image(ref=ref, source=source, definition=definition, base=settings.image_base)
+        image = Image(ref=ref, source=source, definition=definition, base=settings.image_base)
+        own = not name and given is None
+        return built_image(image, settings.image_registry if own else None)
     ref = name or ""
     digest: str | None = getattr(settings, f"{prefix}image_digest")
     return Image(
@@ -103,8 +101,16 @@ def _image(settings: HostSettings, prefix: Prefix, definition: str, assets: Asse
         source=source,
         digest=digest,
         archive=getattr(settings, f"{prefix}image_archive"),
-        remote=_remote(ref, digest, settings.image_mirror) if source == "pull" else None,
+        remote=remote_name(ref, digest, settings.image_mirror) if source == "pull" else None,
     )
+
+
+def built_image(image: Image, registry: str | None) -> Image:
+    """Return how a host gets an image of ours: by building it, or from the registry if there is."""
+    if registry is None:
+        return image
+    ref = f"{registry}/{_last(image.ref)}"
+    return image.model_copy(update={"ref": ref, "source": "pull", "remote": ref})
 
 
 def _source(settings: HostSettings, prefix: Prefix) -> ImageSource:
@@ -113,7 +119,7 @@ def _source(settings: HostSettings, prefix: Prefix) -> ImageSource:
     return given or ("pull" if getattr(settings, f"{prefix}image") else "build")
 
 
-def _remote(ref: str, digest: str | None, mirror: str | None) -> str:
+def remote_name(ref: str, digest: str | None, mirror: str | None) -> str:
     """Return what the engine is asked for. By digest it verifies what it gets."""
     name = f"{repository(ref)}@{digest}" if digest else ref
     if mirror is None or name.startswith(f"{mirror}/"):

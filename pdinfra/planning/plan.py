@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pdinfra.assets import Assets
@@ -11,8 +11,10 @@ from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.paths import HOME
 from pdinfra.model.plan import (
+    COMPUTES,
     MEMBERS_FILE,
     Basics,
+    Cluster,
     Container,
     HostPlan,
     Image,
@@ -27,6 +29,10 @@ from pdinfra.model.plan import (
     Store,
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
+from pdinfra.operator_files import UNSEEN, OperatorState
+from pdinfra.planning.cluster import cluster, node_container, node_memory, node_ports
+from pdinfra.planning.cluster import store as store_of_nodes
+from pdinfra.planning.cluster_problems import cluster_problems
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
 from pdinfra.planning.drivers import driver_plan
 from pdinfra.planning.images import (
@@ -46,6 +52,7 @@ from pdinfra.planning.models import (
     model_share,
     share_ports,
 )
+from pdinfra.planning.operator_image import operator_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.store import (
@@ -65,18 +72,21 @@ ROUTER_BYTES = GIB // 4
 """The front and, while members change, two vllm-router (measured: 60 and 82 MB)."""
 
 
-def build(inventory: Inventory, assets: Assets, authority: str = "") -> Plan:
+def build(
+    inventory: Inventory, assets: Assets, authority: str = "", state: OperatorState = UNSEEN
+) -> Plan:
     """Return every decision about the service.
 
     Deterministic: the same arguments give the same plan. authority: SHA-256 of the certificate of
-    the service's own authority, empty while there is none.
+    the service's own authority, empty while there is none. state: the operator's files as they are.
     Raises InvalidInventoryError with all problems found.
     """
     service = inventory.service
     stack = STACKS[service.stack]
     problems = stack.problems(inventory)
     kept = None
-    if stack.stores and stack.convergeable(service):
+    clustered = stack.clustered(service)
+    if stack.stores and not clustered:
         problems += store_problems(inventory)
         kept = store(inventory, authority)
     engines: dict[str, list[Engine]] = {}
@@ -89,17 +99,24 @@ def build(inventory: Inventory, assets: Assets, authority: str = "") -> Plan:
         problems += model_problems(host, inventory)
         problems += driver_plan(host, service.accelerator)[1]
         problems += _tiny_problems(host, engines[host.name], assets)
-        problems += _load_problems(engines[host.name], stores=kept is not None)
+        if not clustered:
+            problems += _load_problems(engines[host.name], stores=kept is not None)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
-    router = _router(inventory.router, instances)
+    if clustered:
+        problems += cluster_problems(inventory, engines, _one_path(engines), state)
+    router = _router(inventory.router, () if clustered else instances)
     ports = {
-        host.name: _ports(engines[host.name], host, router if host is inventory.router else None)
+        host.name: (
+            _node_ports(host, inventory)
+            if clustered
+            else _ports(engines[host.name], host, router if host is inventory.router else None)
+        )
         + share_ports(host, inventory)
         + (store_ports(host, kept) if kept else [])
         for host in inventory.hosts
     }
     addresses = {host.name: host.address for host in inventory.hosts}
-    problems += port_problems(ports, addresses, service.accelerator)
+    problems += port_problems(ports, addresses, service.accelerator, direct=not clustered)
     problems += _id_problems(instances)
     problems += _loopback_problems(inventory)
     problems += _model_name_problems(inventory)
@@ -108,31 +125,38 @@ def build(inventory: Inventory, assets: Assets, authority: str = "") -> Plan:
     if problems:
         raise InvalidInventoryError(problems)
     names = _names(inventory)
+    image = operator_image(inventory.router, assets, state) if clustered else None
+    made = cluster(inventory, engines, image.ref, _one_path(engines)) if image else None
+    if made:
+        router = router.model_copy(update={"container": made.master.container})
     return Plan(
         service=service.service,
         stack=service.stack,
         accelerator=service.accelerator,
         connector=service.connector,
         protocol=stack.protocol(service),
-        model_name=_served_name(inventory),
+        model_name=_one_path(engines) if made else _served_name(inventory),
         convergeable=stack.convergeable(service),
-        instances=instances,
+        instances=() if made else instances,
         router=router,
-        store=kept,
+        store=store_of_nodes(inventory, made.nodes) if made else kept,
+        cluster=made,
         hosts=tuple(
             _host_plan(
                 host,
                 inventory,
                 engines[host.name],
                 _router_container(stack, router, host, assets)
-                if host is inventory.router
+                if host is inventory.router and not made
                 else None,
                 ports[host.name],
                 assets,
                 _neighbours(host, inventory, instances, router),
                 names,
-                router.url if host is inventory.router else "",
+                router.url if host is inventory.router and not made else "",
                 kept,
+                made,
+                image,
             )
             for host in inventory.hosts
         )
@@ -184,6 +208,8 @@ def _host_plan(
     names: tuple[str, ...] | None,
     entry: str,
     kept: Store | None,
+    made: Cluster | None,
+    nodes_image: Image | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -195,7 +221,10 @@ def _host_plan(
         image = yuanrong_image(host, assets)
         images[image.ref] = image
         containers += store_containers(host, kept, image.ref)
-    for engine in engines:
+    if made and nodes_image and engines:
+        images[nodes_image.ref] = nodes_image
+        containers.append(node_container(host, inventory, engines, nodes_image.ref))
+    for engine in () if made else engines:
         image = engine_image(host, assets)
         images[image.ref] = image
         spec = instance_spec(engine, image.ref, stack.engine(engine, service))
@@ -223,7 +252,8 @@ def _host_plan(
         neighbours=neighbours,
         memory=_memory(engines)
         + (ROUTER_BYTES if router else 0)
-        + (store_memory(host, kept) if kept else 0),
+        + (store_memory(host, kept) if kept else 0)
+        + (node_memory(host) if made and engines else 0),
         identity=certificate,
         runtimes=_runtimes(service, engines),
         driver=driver_plan(host, service.accelerator)[0],
@@ -242,6 +272,7 @@ def _host_plan(
             certificates=(f"{certificate.folder}/ca.crt", f"{certificate.folder}/node.crt")
             if certificate
             else (),
+            notes=(made.deployed, made.agents) if made and host is inventory.router else (),
         ),
         basics=_basics(service) if names is not None else None,
     )
@@ -298,8 +329,10 @@ def _neighbours(
 
 def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
     """Return what engines mount of the driver: not the models, which have facts of their own."""
-    engines = [container for container in containers if container.kind == "instance"]
-    sources = {mount.source for engine in engines for mount in engine.spec.mounts}
+    engines = [container for container in containers if container.kind in COMPUTES]
+    mounts = [mount for engine in engines for mount in engine.spec.mounts]
+    # What they write is ours, and not of the driver.
+    sources = {mount.source for mount in mounts if mount.read_only}
     return tuple(sorted(sources - {model.path for model in models}))
 
 
@@ -316,6 +349,16 @@ def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list
     """Return all ports that open on one host."""
     ports = [port for engine in engines for port in instance_ports(engine.instance, engine.address)]
     return ports + (router_ports(router, _router_bind(host)) if router else [])
+
+
+def _node_ports(host: Host, inventory: Inventory) -> list[ListenPort]:
+    """Return the ports of openYuanrong's node, on a host that has one."""
+    return node_ports(host, inventory) if host.roles else []
+
+
+def _one_path(engines: Mapping[str, Sequence[Engine]]) -> str:
+    """Return the model's path, which all engines of openYuanrong's full mode have in common."""
+    return next((engine.model_path for mine in engines.values() for engine in mine), "")
 
 
 def _router_bind(host: Host) -> str:

@@ -12,12 +12,28 @@ from pdinfra.planning.place import INTERNAL_PORTS
 
 ROUTER_INTERNAL_PORTS = 4
 """API and metrics of two vllm-router processes."""
+DIRECT_PORTS = range(20000, 36000)
 ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
     (range(16666, 16667), "HCCL on the NPU"),
-    (range(20000, 36000), "AscendDirect's random ports"),
+    (DIRECT_PORTS, "AscendDirect's random ports"),
     (HCCL_PORTS, "HCCL on the host"),
 )
 """vllm-ascend v0.23 docs and hccl docs; a planned port inside clashes at run time, now and then."""
+
+
+YUANRONG_PURPOSES = {
+    "etcd": "etcd",
+    "etcd_peer": "etcd peers",
+    "ds_master": "data system's master",
+    "ds_worker": "data",
+    "function_master": "function master",
+    "function_proxy": "function proxy",
+    "function_proxy_grpc": "function proxy gRPC",
+    "function_proxy_exec": "function proxy exec",
+    "function_agent": "function agent",
+    "runtime_init": "first runtime",
+}
+"""What each port of a node is for, by its name in pd_yuanrong_ports."""
 
 
 MODEL_COPIES = "model copies"
@@ -59,8 +75,13 @@ def port_problems(
     by_host: Mapping[str, Sequence[ListenPort]],
     addresses: Mapping[str, str],
     accelerator: Accelerator,
+    *,
+    direct: bool = True,
 ) -> list[Problem]:
-    """Return clashes on one machine (hosts with one address are one) and reserved ports."""
+    """Return clashes on one machine (hosts with one address are one) and reserved ports.
+
+    direct: whether engines hand KV over by AscendDirect, which takes ports of its own.
+    """
     problems = []
     seen: dict[tuple[str, int], ListenPort] = {}
     for host, ports in by_host.items():
@@ -77,7 +98,10 @@ def port_problems(
                     fix=f"give {port.owner} another {_variable(port)}",
                 )
             )
-        problems += _reserved(host, ports) if accelerator == "ascend" else []
+        reserved = [
+            (ports_, owner) for ports_, owner in ASCEND_RESERVED if direct or ports_ != DIRECT_PORTS
+        ]
+        problems += _reserved(host, ports, reserved) if accelerator == "ascend" else []
         problems += [
             Problem(
                 host=host,
@@ -103,7 +127,9 @@ def _clashes(
     return list(pairs.values())
 
 
-def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
+def _reserved(
+    host: str, ports: Iterable[ListenPort], reserved: Iterable[tuple[range, str]]
+) -> list[Problem]:
     """Return ports inside the ranges that Ascend's own libraries use."""
     return [
         Problem(
@@ -113,7 +139,7 @@ def _reserved(host: str, ports: Iterable[ListenPort]) -> list[Problem]:
             fix=f"give {port.owner} a {_variable(port)} outside of it",
         )
         for port in ports
-        for taken, owner in ASCEND_RESERVED
+        for taken, owner in reserved
         if port.port in taken
     ]
 
@@ -125,4 +151,7 @@ def _variable(port: ListenPort) -> str:
     if port.owner == "router":
         names = {"metrics": "metrics_port", "internal": "internal_port"}
         return f"pd_router_{names.get(port.purpose, 'port')}"
+    named = {purpose: name for name, purpose in YUANRONG_PURPOSES.items()}
+    if port.owner.startswith("yr-") and port.purpose in named:
+        return f"pd_yuanrong_ports.{named[port.purpose]}"
     return {"API": "port", "KV side channel": "kv_port"}.get(port.purpose, "internal_port")

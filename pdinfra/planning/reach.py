@@ -10,6 +10,9 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Instance, Plan, Store
 from pdinfra.model.reach import Endpoint, Link, Probe, Purpose
 
+KEEPERS = ("etcd", "worker", "master", "agent")
+"""Kinds of containers with a part of the data system."""
+OWNERS = ("instance", *KEEPERS)
 ANY_ADDRESS = ("0.0.0.0", "::")
 
 
@@ -27,15 +30,15 @@ def links_of(links: Collection[Link], changes: Collection[Change]) -> tuple[Link
     A new router is an end of all links that start at it.
     """
     made = [change for change in changes if change.action in ("create", "replace")]
-    owners = {change.id for change in made if change.kind in ("instance", "etcd", "worker")}
-    keepers = {change.host for change in made if change.kind in ("etcd", "worker")}
+    owners = {change.id for change in made if change.kind in OWNERS}
+    keepers = {change.host for change in made if change.kind in KEEPERS}
     hosts = {change.host for change in made if change.kind == "instance"}
     routers = {change.host for change in made if change.kind == "router"}
     return tuple(
         link
         for link in links
         if link.owner in owners
-        or (link.purpose in ("etcd", "data") and link.source in keepers)
+        or (link.purpose in ("etcd", "data", "functions") and link.source in keepers)
         or (link.purpose == "kv" and link.source in hosts)
         or (link.purpose == "api" and link.source in routers)
     )
@@ -71,6 +74,7 @@ def _all(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
     if plan.store is not None:
         # KV goes by the data system: engines do not ask each other.
         yield from _of_store(plan.store, addresses)
+        yield from _of_nodes(plan, addresses)
         return
     # NIXL and Mooncake alike: decode fetches, so it asks prefill where the KV lies.
     for source in dict.fromkeys(instance.host for instance in plan.by_role("decode")):
@@ -93,6 +97,19 @@ def _of_store(store: Store, addresses: Mapping[str, str]) -> Iterator[Link]:
     for worker in store.workers:
         for source in workers:
             yield _link(addresses, source, worker.host, worker.port, "data", worker.id)
+
+
+def _of_nodes(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
+    """Yield nodes of openYuanrong's full mode → each other, by the other ports of their parts."""
+    nodes = {node.id: node for node in plan.cluster.nodes} if plan.cluster else {}
+    known = {"etcd", "etcd peers", "data", "API", "first runtime"}
+    for target in nodes.values():
+        for port in plan.host(target.host).ports:
+            for source in nodes.values():
+                if port.owner == target.id and port.purpose not in known:
+                    yield _link(
+                        addresses, source.host, target.host, port.port, "functions", target.id
+                    )
 
 
 def _link(

@@ -10,6 +10,7 @@ from pdinfra.model.changes import Change, Kind
 from pdinfra.model.plan import Container, HostPlan, Image, Model, Plan, Share
 from pdinfra.planning.basics import NO_BASICS, BasicsWork
 from pdinfra.planning.changes import stages
+from pdinfra.planning.deployment import NO_DEPLOYMENT, DeploymentWork
 from pdinfra.planning.drivers import DriverWork, driver_work
 from pdinfra.planning.members import NO_MEMBERS, MemberWork
 
@@ -42,7 +43,8 @@ class HostWork(BaseModel):
     """What the roles do on one host. Empty lists mean that nothing is to be done.
 
     ``published`` is for the controller: images that the host is going to pull and pdinfra makes.
-    ``store`` are the containers that the engines are started after, all of the host's.
+    ``store`` are the containers that the engines are started after, all of the host's; ``nodes``
+    those of openYuanrong's full mode.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,8 +58,13 @@ class HostWork(BaseModel):
     shares: tuple[Share, ...] = ()
     etcd: tuple[ContainerWork, ...] = ()
     workers: tuple[ContainerWork, ...] = ()
+    nodes: tuple[str, ...] = ()
+    masters: tuple[ContainerWork, ...] = ()
+    agents: tuple[ContainerWork, ...] = ()
     removed_etcd: tuple[str, ...] = ()
     removed_workers: tuple[str, ...] = ()
+    removed_masters: tuple[str, ...] = ()
+    removed_agents: tuple[str, ...] = ()
     store: tuple[str, ...] = ()
     instances: tuple[ContainerWork, ...]
     routers: tuple[ContainerWork, ...]
@@ -65,6 +72,7 @@ class HostWork(BaseModel):
     removed_routers: tuple[str, ...]
     wait_for: tuple[str, ...]
     members: MemberWork = NO_MEMBERS
+    deployment: DeploymentWork = NO_DEPLOYMENT
 
 
 def with_shares(plan: Plan, work: Mapping[str, HostWork]) -> dict[str, HostWork]:
@@ -96,8 +104,12 @@ def host_work(
     check: bool,
     basics: BasicsWork = NO_BASICS,
     members: MemberWork = NO_MEMBERS,
+    deployment: DeploymentWork = NO_DEPLOYMENT,
 ) -> HostWork:
-    """Return the work that makes one host equal to the plan. members: on the router's host."""
+    """Return the work that makes one host equal to the plan.
+
+    members, deployment: on the router's host.
+    """
     todo = {(change.kind, change.id): change.action for change in changes}
 
     def containers(kind: Kind) -> tuple[ContainerWork, ...]:
@@ -124,6 +136,11 @@ def host_work(
         models=tuple(_model_work(model) for model in plan.models if ("model", model.path) in todo),
         etcd=containers("etcd"),
         workers=containers("worker"),
+        nodes=tuple(c.id for c in plan.containers if c.kind in ("master", "agent")),
+        masters=containers("master"),
+        agents=containers("agent"),
+        removed_masters=removed("master"),
+        removed_agents=removed("agent"),
         removed_etcd=removed("etcd"),
         removed_workers=removed("worker"),
         store=tuple(c.id for c in plan.containers if c.kind in ("etcd", "worker")),
@@ -133,6 +150,7 @@ def host_work(
         removed_routers=removed("router"),
         wait_for=tuple(container.id for container in plan.containers),
         members=members,
+        deployment=deployment,
     )
 
 

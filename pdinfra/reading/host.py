@@ -48,6 +48,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         members=_members(raw.get("router")),
         driver=driver_fact(files),
         certificates=certificate_facts(raw.get("certificates", {})),
+        notes={path: text.strip() for path, text in raw.get("notes", {}).items() if text},
     )
 
 

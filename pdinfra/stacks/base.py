@@ -70,6 +70,10 @@ class StackModule(Protocol):
         """Return False while roles for it do not exist: it validates and plans, `up` says so."""
         ...
 
+    def clustered(self, service: HostSettings) -> bool:
+        """Tell whether the engines are openYuanrong's actors on nodes, not containers of ours."""
+        ...
+
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Return what this stack cannot do of the inventory."""
         ...

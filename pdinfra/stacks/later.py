@@ -21,6 +21,10 @@ class LaterStack:
         """Return False."""
         return False
 
+    def clustered(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
+
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Return nothing: only what all stacks share is checked so far."""
         return []

@@ -22,6 +22,10 @@ class NativeStack:
         """Return True."""
         return True
 
+    def clustered(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
+
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Refuse connectors that do not exist, or not on this accelerator."""
         return connector_problems(inventory)

@@ -30,8 +30,12 @@ class YuanrongStack:
     stores = True
 
     def convergeable(self, service: HostSettings) -> bool:
-        """Return False for the guide's connector, which needs the function system's roles."""
-        return service.connector != FULL
+        """Return True."""
+        return True
+
+    def clustered(self, service: HostSettings) -> bool:
+        """Tell whether it is the guides' connector: its engines are placed by openYuanrong."""
+        return service.connector == FULL
 
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Refuse connectors that cannot use the data system on this accelerator."""
@@ -43,8 +47,6 @@ class YuanrongStack:
 
     def engine(self, engine: Engine, service: HostSettings) -> Launch:
         """Return `vllm serve` with a connector to the worker of its host."""
-        if not self.convergeable(service):
-            return finish(serve(engine), engine)
         settings = engine.settings
         if settings.block_size is None and engine.accelerator == "cpu":
             engine = replace(engine, settings=replace(settings, block_size=BLOCK_SIZE))

@@ -79,6 +79,13 @@ class Client:
         except httpx.HTTPError:
             return False
 
+    def post_healthy(self, url: str, seconds: float = 2.0) -> bool:
+        """Tell whether /health of openYuanrong's entry answers 200: it knows POST alone."""
+        try:
+            return self._http.post(f"{url}/health", timeout=seconds).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
     def _metrics(self, url: str, read: Callable[[str], T]) -> T:
         """Return what there is to read in an engine's Prometheus text."""
         text = self._text("GET", f"{url}/metrics").text

@@ -16,6 +16,10 @@ from pdinfra.verify.engines import REMOTE_DECODE, Client, EngineError
 PROMPT = "介绍一下量子计算的基本原理"
 """The prompt of guide vllm-pd-connectors."""
 
+UNSEEN_KV = (
+    "openYuanrong places the engines itself and shows no counters of theirs: that KV moved from "
+    "prefill to decode is not proven here, only that the entry answers and the data system is one"
+)
 COUNTER_SECONDS = 10.0
 """vLLM writes its counters a moment after the answer."""
 
@@ -45,6 +49,7 @@ def prove(
         completion=completion,
         store=store,
         problems=tuple(problems),
+        notes=(UNSEEN_KV,) if plan.cluster else (),
     )
 
 

@@ -26,6 +26,10 @@ def store_proof(
     """
     problems = []
     ready, trouble = _ready(seen)
+    if store.master and seen and not trouble:
+        if store.master not in ready:
+            problems.append(f"the data system's master: etcd does not know it ({store.master})")
+        ready.discard(store.master)
     planned = {worker.endpoint: worker for worker in store.workers if worker.host in written}
     if seen and trouble:
         problems.append(trouble)
@@ -52,6 +56,13 @@ def store_proof(
     return StoreProof(
         ok=not problems, members=tuple(sorted(ready)), reads=tuple(reads), problems=tuple(problems)
     )
+
+
+def with_count(proof: StoreProof, counted: Results) -> StoreProof:
+    """Return the proof with what openYuanrong's master said when it was asked for its nodes."""
+    wrong = [f"openYuanrong: {_failed(each)}" for each in counted.values() if _failed(each)]
+    problems = (*proof.problems, *wrong)
+    return proof.model_copy(update={"ok": not problems, "problems": problems})
 
 
 def _ready(seen: Results) -> tuple[set[str], str]:

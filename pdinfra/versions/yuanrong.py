@@ -52,6 +52,8 @@ class Engine(BaseModel):
     patch: bool = False
     config: ConfigSource | None = None
     datasystem: tuple[str, str | None] | None = None
+    python: str | None = None
+    glibc: tuple[int, int] | None = None
     source: str
 
 

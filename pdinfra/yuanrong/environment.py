@@ -17,6 +17,8 @@ Mode = Literal["disaggregated", "mixed"]
 SECRET = re.compile(r"TOKEN|PASSW|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 MISSPELT = {"HCL_OP_EXPANSION_MODE": "HCCL_OP_EXPANSION_MODE"}
 """Names in the guides that nothing reads, and what they mean."""
+KEPT = re.compile(r"ASCEND_|ATB_|ASDOPS_|LCCL_|LCAL_|TOOLCHAIN_HOME$")
+"""What CANN's set_env.sh and ATB's set besides the paths (their names: CANN 8, never run here)."""
 CLEAN_PATH = "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 
 
@@ -28,6 +30,8 @@ class EnvironmentRefusedError(ValueError):
 class Deployment:
     """What a user decides of the guides' deployment. Sizes and numbers as the guides count them.
 
+    Without any instance it is the environment of a node that instances are placed on.
+
     ``ptp``, ``dtp``: NPUs of one prefill or decode instance; ``pdp``, ``ddp``: its data-parallel
     ranks. ``install_path``: YR_INSTALL_PATH; ``library_dir``: below it (table of versions).
     ``worker_address``: the data-system worker of the host that this is rendered for, ``ip:port``.
@@ -38,10 +42,10 @@ class Deployment:
     model_path: str
     tools_dir: str
     install_path: str
-    prefill: int
-    decode: int
-    ptp: int
-    dtp: int
+    prefill: int = 0
+    decode: int = 0
+    ptp: int = 0
+    dtp: int = 0
     pdp: int = 1
     ddp: int = 1
     library_dir: str = "function_system/lib"
@@ -54,6 +58,11 @@ class Deployment:
     def mode(self) -> Mode:
         """What scripts.py makes of the numbers: any zero, and all instances are MIXED."""
         return "disaggregated" if self.prefill > 0 and self.decode > 0 else "mixed"
+
+    @property
+    def instances(self) -> int:
+        """How many instances there are to be."""
+        return self.prefill + self.decode
 
     @property
     def npus(self) -> int:
@@ -120,13 +129,16 @@ def variables(deployment: Deployment, inherited: Mapping[str, str] | None = None
         ),
         MISSPELT["HCL_OP_EXPANSION_MODE"]: "AIV",
         "USING_PREFIX_CONNECTOR": "1" if deployment.prefix_connector else "0",
-        "PREFILL_INS_NUM": str(deployment.prefill),
-        "DECODE_INS_NUM": str(deployment.decode),
-        "PTP": str(deployment.ptp),
-        "DTP": str(deployment.dtp),
-        "PDP": str(deployment.pdp),
-        "DDP": str(deployment.ddp),
     }
+    if deployment.instances:
+        block |= {
+            "PREFILL_INS_NUM": str(deployment.prefill),
+            "DECODE_INS_NUM": str(deployment.decode),
+            "PTP": str(deployment.ptp),
+            "DTP": str(deployment.dtp),
+            "PDP": str(deployment.pdp),
+            "DDP": str(deployment.ddp),
+        }
     if deployment.worker_address:
         block |= {
             "DS_WORKER_ADDR": deployment.worker_address,
@@ -147,10 +159,15 @@ def clean(
     """Return the whole environment for ``yr`` and the deployment script.
 
     ``yr`` writes its caller's environment into yr_daemon.log and session.json, which everyone may
-    read; so it gets this and nothing else of the caller. Of ``inherited`` only the two paths and
-    PATH are taken. Raises EnvironmentRefusedError as variables() does.
+    read; so it gets this and nothing else of the caller. Of ``inherited`` only the two paths, PATH,
+    and what CANN needs are taken. Raises EnvironmentRefusedError as variables() does.
     """
     base = {"PATH": inherited.get("PATH") or CLEAN_PATH, "HOME": home, "LANG": "C.UTF-8"}
+    base |= {
+        name: value
+        for name, value in inherited.items()
+        if KEPT.match(name) and not SECRET.search(name)
+    }
     if deployment is not None:
         return base | variables(deployment, inherited)
     paths = ("LD_LIBRARY_PATH", "PYTHONPATH")

@@ -29,6 +29,8 @@ from pdinfra.yuanrong.environment import Deployment
 SESSIONS = "/tmp/yr_sessions"
 """Where ``yr`` keeps what it is doing; fixed in both dialects."""
 DIGEST = "pdinfra-deployment.sha256"
+DEPLOYED, AGENTS = "deployment", "agents"
+"""Files of Settings.state."""
 OWN_SCRIPT = "pdinfra-run_vllm_on_yr.sh"
 COMPONENTS = {
     "yr", "etcd", "datasystem_worker", "function_master", "function_proxy", "function_agent"
@@ -44,6 +46,10 @@ class RunError(Exception):
     """What was asked for did not come about; the text is one line with cause and fix."""
 
 
+class StartingError(RunError):
+    """What was asked for has not come about yet, and has not failed: ask again."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How long to wait, in seconds, and how often to look."""
@@ -56,7 +62,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is wanted on one host. ``agents``: how many the whole cluster must have."""
+    """What is wanted on one host. ``agents``: how many the whole cluster must have.
+
+    ``state``: folder for what others may read of it: ``deployment``, the word for what is deployed
+    and since when (seconds since the epoch), and ``agents``, how many were counted last. Empty: the
+    first is beside the scripts. ``digest``: the word for the deployment; empty: it is made of its
+    environment.
+    """
 
     node: Node
     agents: int
@@ -64,6 +76,8 @@ class Settings:
     max_model_len: int | None = None
     home: str = "/root"
     sessions: str = SESSIONS
+    state: str = ""
+    digest: str = ""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -95,7 +109,7 @@ class Runner:
         self.settings = settings
         self.node = settings.node
         wrong = commands.problems(self.node)
-        if settings.deployment is not None:
+        if settings.deployment is not None and settings.deployment.instances:
             wrong += environment.problems(settings.deployment)
         if wrong:
             raise RunError("; ".join(wrong))
@@ -119,6 +133,8 @@ class Runner:
                 f"there is no {error.filename}. Fix: run this in the engines' container, with "
                 "openYuanrong's wheels installed"
             ) from error
+        except PermissionError as error:
+            raise RunError(f"{words[0]} may not be run: {error}. Fix: chmod +x") from error
         except subprocess.TimeoutExpired as error:
             raise RunError(
                 f"{' '.join(words[:2])} did not end within {error.timeout:g} s. Fix: look into "
@@ -165,7 +181,10 @@ class Runner:
         return Result(f"openYuanrong stopped on {self.node.host_ip}", changed=True)
 
     def agents(self) -> Result:
-        """Wait until ``yr status`` counts the planned agents. Raises RunError."""
+        """Wait until ``yr status`` counts the planned agents. Raises RunError.
+
+        ``yr status`` counts every node, the master's own too.
+        """
         if not self.node.master:
             raise RunError(f"agents are counted on the master. Fix: ask {self.node.master_ip}")
         dialect = self.dialect()
@@ -195,7 +214,7 @@ class Runner:
         wanted, folder = self._deployment()
         digest = self._digest(wanted)
         now = self._outcome(folder)
-        same = self._read(folder / DIGEST).strip() == digest
+        same = self._read(self._mark(folder)).partition(" ")[0].strip() == digest
         if now.state == "running" and same:
             return Result(f"deployed already, {now}")
         if now.state == "starting" and same:
@@ -220,8 +239,36 @@ class Runner:
         problem = deploy_script.clean_problem(done.text)
         if problem or done.code != 0:
             raise RunError(problem or f"clean failed: {status.last_words(done.text)}")
-        (folder / DIGEST).unlink(missing_ok=True)
+        self._mark(folder).unlink(missing_ok=True)
         return Result("the deployment is removed", changed=was)
+
+    def lost(self) -> list[str]:
+        """Return what does not answer of this host's openYuanrong; empty if all of it does.
+
+        By ports, not by a program's word: a daemon that is gone leaves files that say "healthy".
+        """
+        ports, node = self.node.ports, self.node
+        wanted = {"ds_worker": ports.ds_worker, "function_agent": ports.function_agent}
+        if node.master:
+            wanted |= {"etcd": ports.etcd, "function_master": ports.function_master}
+        return [
+            f"{name} does not listen on {node.host_ip}:{port}"
+            for name, port in wanted.items()
+            if not _listens(node.host_ip, port)
+        ]
+
+    def daemons(self) -> list[int]:
+        """Return the daemons that start again what ends; empty also where they are not known."""
+        return [pid for pid, part in self._processes().items() if part == "yr"]
+
+    def reaches_master(self) -> bool:
+        """Tell whether the master's etcd takes connections from here."""
+        return _listens(self.node.master_ip, self.node.ports.etcd)
+
+    def counted(self) -> int | None:
+        """Return how many agents ``yr status`` counts now; None if it says no number."""
+        done = self.run(commands.status(self.node, self.dialect()))
+        return status.agents(done.text) if done.code == 0 else None
 
     def scale_out(self) -> Result:
         """Add one instance, and wait until it serves. Raises RunError.
@@ -280,8 +327,8 @@ class Runner:
                 os.kill(pid, signal.SIGKILL)
         return not self._wait(lambda: ["left"] if self._left() else [], END_SECONDS)
 
-    def _processes(self) -> list[int]:
-        """Return this node's processes, daemons first: programs that are told its deploy_path.
+    def _processes(self) -> dict[int, str]:
+        """Return this node's processes, daemons first, by id: those that are told its deploy_path.
 
         A session.json does not tell: a failed second start removes that of the first.
         """
@@ -292,8 +339,9 @@ class Runner:
             # Followed by a slash or a quote: /var/lib/yr is not /var/lib/yr2.
             told = any(re.search(f'{re.escape(self.node.deploy_path)}([/"]|$)', w) for w in words)
             if names and told:
-                found.append((names != {"yr"}, int(entry.name)))
-        return [pid for _, pid in sorted(found)]
+                part = "yr" if names == {"yr"} else (names - {"yr"}).pop()
+                found.append((part != "yr", int(entry.name), part))
+        return {pid: part for _, pid, part in sorted(found)}
 
     def _clear(self, dialect: Dialect) -> None:
         """Make room for a start: end what is left, and the session that would be believed.
@@ -327,6 +375,8 @@ class Runner:
         wanted = self.settings.deployment
         if wanted is None:
             raise RunError("no deployment in the settings. Fix: add one")
+        if not wanted.instances:
+            raise RunError("no instance in the settings. Fix: at least one of prefill and decode")
         folder = Path(wanted.tools_dir)
         if not (folder / deploy_script.SCRIPT).is_file():
             raise RunError(
@@ -355,7 +405,7 @@ class Runner:
         done = self.run(("bash", self._script(wanted, folder), "deploy"), str(folder))
         if done.code != 0:
             raise RunError(f"{deploy_script.SCRIPT}: {status.last_words(done.text)}")
-        (folder / DIGEST).write_text(f"{digest}\n")
+        self._mark(folder).write_text(f"{digest} {int(time.time())}\n")
         return self._await_outcome(folder)
 
     def _await_outcome(self, folder: Path) -> Outcome:
@@ -374,7 +424,7 @@ class Runner:
         if result.state == "running":
             return Result(f"deployed, {result}", changed=True)
         if result.state == "starting":
-            raise RunError(
+            raise StartingError(
                 f"not deployed within {self.settings.limits.deployment:g} s, and not failed. "
                 "Fix: count free NPUs; what does not fit is never scheduled"
             )
@@ -400,9 +450,15 @@ class Runner:
         return not line or deploy_script.DRIVER in line or deploy_script.SCRIPT in line
 
     def _digest(self, wanted: Deployment) -> str:
-        """Return what a deployment was made from, in 64 hex digits."""
+        """Return the word for what a deployment was made from."""
+        if self.settings.digest:
+            return self.settings.digest
         made_from = [sorted(environment.variables(wanted).items()), self.settings.max_model_len]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+
+    def _mark(self, folder: Path) -> Path:
+        """Return the file that says what is deployed."""
+        return Path(self.settings.state) / DEPLOYED if self.settings.state else folder / DIGEST
 
     def _logs(self) -> Path:
         """Return the folder of the instances' logs; its name differs by dialect."""

@@ -66,8 +66,31 @@ def problems(
             continue
         wheels.append(wheel)
         found += _one(wheel, projects, target)
-    found += _checksums(given, checksums)
+    found += checksum_problems(given, checksums)
     found += _set(wheels, projects)
+    return found
+
+
+def checksum_problems(files: Collection[WheelFile], checksums: Mapping[str, str]) -> list[str]:
+    """Compare what the files are with what the operator says they are."""
+    found = []
+    names = {file.name for file in files}
+    for file in files:
+        said = checksums.get(file.name, "").lower()
+        if not HEX.fullmatch(said):
+            found.append(
+                f"{file.name} has no checksum to be held against. "
+                "Fix: give its sha256 (64 hex digits) from where you got the file"
+            )
+        elif said != file.sha256.lower():
+            found.append(
+                f"{file.name} has sha256 {file.sha256}, not {said}: damaged or another file. "
+                "Fix: get it again"
+            )
+    found += [
+        f"{name} has a checksum, but there is no such file. Fix: bring the file, or remove the line"
+        for name in sorted(set(checksums) - names)
+    ]
     return found
 
 
@@ -132,29 +155,6 @@ def _runs(platform: str, target: Target) -> bool:
     if old in OLD_MANYLINUX:
         return machine == target.machine and OLD_MANYLINUX[old] <= target.glibc
     return platform == f"linux_{target.machine}"
-
-
-def _checksums(files: Iterable[WheelFile], checksums: Mapping[str, str]) -> list[str]:
-    """Compare what the files are with what the operator says they are."""
-    found = []
-    names = {file.name for file in files}
-    for file in files:
-        said = checksums.get(file.name, "").lower()
-        if not HEX.fullmatch(said):
-            found.append(
-                f"{file.name} has no checksum to be held against. "
-                "Fix: give its sha256 (64 hex digits) from where you got the file"
-            )
-        elif said != file.sha256.lower():
-            found.append(
-                f"{file.name} has sha256 {file.sha256}, not {said}: damaged or another file. "
-                "Fix: get it again"
-            )
-    found += [
-        f"{name} has a checksum, but there is no such file. Fix: bring the file, or remove the line"
-        for name in sorted(set(checksums) - names)
-    ]
-    return found
 
 
 def _set(wheels: Iterable[_Wheel], projects: Collection[str]) -> list[str]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra import assets, authority
+from pdinfra import assets, authority, operator_files
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.load import INTERNAL, PREFIX, load
 from pdinfra.planning.plan import build
+from pdinfra.stacks import STACKS
 
 CONNECTION = ("ansible_host", "ansible_connection")
 
@@ -27,6 +29,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Return ``plan``; or fail with every problem of the inventory at once.
 
         ``authority_dir`` is where the controller keeps the service's certificate authority.
+        Argument: ``files`` (default true), whether what the operator brings is looked at.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -35,7 +38,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             hostvars = _hostvars(variables["hostvars"], groups["all"])
             inventory = load(groups, hostvars)
             service = inventory.service.service
-            plan = build(inventory, assets.load(), authority.known(service))
+            state = operator_files.UNSEEN
+            looks = boolean(self._task.args.get("files", True))
+            if looks and STACKS[inventory.service.stack].clustered(inventory.service):
+                state = operator_files.read(inventory.service)
+            plan = build(inventory, assets.load(), authority.known(service), state)
         except InvalidInventoryError as error:
             problems = [problem.model_dump() for problem in error.problems]
             return {**result, "failed": True, "msg": str(error), "pd_problems": problems}

@@ -14,7 +14,7 @@ from pdinfra.model.plan import Plan
 from pdinfra.model.proof import StoreProof
 from pdinfra.reading.host import container_facts
 from pdinfra.verify.prove import prove
-from pdinfra.verify.store import store_proof
+from pdinfra.verify.store import store_proof, with_count
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -50,7 +50,8 @@ def _store(variables: dict[str, Any], plan: Plan) -> StoreProof | None:
 
     token = str(variables.get("pd_store_token", ""))
     probes = ("pd_store_seen", "pd_store_written", "pd_store_read")
-    return store_proof(plan.store, token, *(results(name) for name in probes))
+    proof = store_proof(plan.store, token, *(results(name) for name in probes))
+    return with_count(proof, results("pd_counted")) if plan.cluster else proof
 
 
 def _states(variables: dict[str, Any], plan: Plan) -> dict[str, str]:

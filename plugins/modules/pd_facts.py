@@ -477,6 +477,7 @@ def main() -> None:
             "mounts": {"type": "list", "elements": "str", "default": []},
             "router": {"type": "str", "default": ""},
             "certificates": {"type": "list", "elements": "str", "default": []},
+            "notes": {"type": "list", "elements": "str", "default": []},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -510,6 +511,7 @@ def main() -> None:
             models={path: model(path) for path in wanted["models"]},
             processes=listeners(set(wanted["ports"])),
             certificates={path: read_file(path) for path in wanted["certificates"]},
+            notes={path: read_file(path, CHUNK) for path in wanted["notes"]},
             router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
         if wanted["accelerator"] == "ascend" and wanted["devices"]:

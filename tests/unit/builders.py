@@ -31,7 +31,12 @@ NANO = 10**9
 NOW = 1_795_000_000.0
 
 ASSETS = Assets(
-    definitions={"vllm-cpu": "a" * 12, "vllm-router": "b" * 12, "yuanrong": "d" * 12},
+    definitions={
+        "vllm-cpu": "a" * 12,
+        "vllm-router": "b" * 12,
+        "yuanrong": "d" * 12,
+        "vllm-ascend-yuanrong": "f" * 12,
+    },
     tiny_model="c" * 12,
     tiny_heads=8,
     tiny_kv_heads=2,
@@ -41,6 +46,29 @@ ASSETS = Assets(
 YUANRONG: dict[str, Any] = {
     "pd_stack": "yuanrong",
     "pd_connector": "YuanrongStoreConnector",
+}
+
+WHEELS = {
+    "openyuanrong-0.5.0-cp311-cp311-manylinux_2_34_x86_64.whl": "1" * 64,
+    "openyuanrong_datasystem-0.5.0-cp311-cp311-manylinux2014_x86_64.whl": "2" * 64,
+}
+FULL: dict[str, Any] = {
+    "pd_stack": "yuanrong",
+    "pd_connector": "YuanRongConnector",
+    "pd_accelerator": "ascend",
+    "pd_image": "quay.io/ascend/vllm-ascend:v0.10.0rc1-openeuler",
+    "pd_model_path": "/workspace/models/qwen2.5_7B",
+    "pd_tensor_parallel_size": 4,
+    "pd_router_port": 9000,
+    "pd_yuanrong_wheels_dir": "/workspace/tools/wheels",
+    "pd_yuanrong_wheels": WHEELS,
+    "pd_yuanrong_patches": [{"path": "/workspace/tools/patch/0001-c.patch", "sha256": "3" * 64}],
+    "pd_yuanrong_scripts_dir": "/workspace/tools/deploy",
+}
+"""openYuanrong's full mode, as in the guides. Hosts need IP addresses: see FULL_HOSTS."""
+FULL_HOSTS: dict[str, dict[str, Any]] = {
+    "a": {"ansible_host": "192.0.2.11"},
+    "b": {"ansible_host": "192.0.2.12"},
 }
 
 AUTHORITY = "e" * 64

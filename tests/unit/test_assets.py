@@ -29,7 +29,8 @@ def test_digest_is_the_same_wherever_the_checkout_is_and_python_ran(tmp_path: Pa
 
 def test_shipped_model_and_definitions_are_there() -> None:
     assets = load()
-    assert set(assets.definitions) == {"vllm-cpu", "vllm-router", "yuanrong"}
+    names = {"vllm-cpu", "vllm-router", "yuanrong", "vllm-ascend-yuanrong"}
+    assert set(assets.definitions) == names
     assert all(len(value) == 12 for value in (*assets.definitions.values(), assets.tiny_model))
     assert assets.tiny_heads % assets.tiny_kv_heads == 0
     assert 0 < assets.tiny_bytes < 100_000_000

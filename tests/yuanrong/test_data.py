@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pdinfra.yuanrong.commands import Dialect
+from pdinfra.yuanrong.members import listed
 from pdinfra.yuanrong.status import members, membership_problems
 from tests.commands import ROOT, wait_until
 from tests.yuanrong.clusters import AGENT_IP, MASTER_IP, PORTS
@@ -18,11 +19,10 @@ from tests.yuanrong.programs import datasystem, datasystem_folder
 WORKERS = (f"{MASTER_IP}:{PORTS.ds_worker}", f"{AGENT_IP}:{PORTS.ds_worker}")
 
 
-def kv(verb: str, worker: str, key: str, value: str) -> subprocess.CompletedProcess[str]:
+def kv(*words: str) -> subprocess.CompletedProcess[str]:
     """Run the driver's verb with the interpreter that has the client."""
-    words = ["--worker", worker, "--key", key, "--value", value]
     return subprocess.run(
-        [str(datasystem() / "bin" / "python"), "-m", "pdinfra.yuanrong", verb, *words],
+        [str(datasystem() / "bin" / "python"), "-m", "pdinfra.yuanrong", "key", *words],
         env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
@@ -45,13 +45,13 @@ def test_key_written_on_one_host_is_read_on_the_other_both_ways(
     wait_until("all members are ready", 10, whole)
     for here, there in (WORKERS, WORKERS[::-1]):
         key = f"from-{WORKERS.index(here)}"
-        written = kv("kv-write", here, key, "a value")
+        written = kv(here, "put", key, "a value")
         assert written.returncode == 0, written.stdout
-        read = kv("kv-read", there, key, "a value")
-        assert read.stdout == f"ok: {key} is read from {there}\n"
-    other = kv("kv-read", WORKERS[0], "from-1", "another")
-    assert other.returncode == 1
-    assert "has another value" in other.stdout
+        assert kv(there, "get", key).stdout == "a value\n"
+    # The same list as etcdctl's, without etcdctl.
+    assert members(listed(master.node.etcd_endpoint)) == members(
+        master.etcdctl("get", "--prefix", "/datasystem/cluster/")
+    )
 
 
 def test_agent_with_a_wrong_data_master_is_green_everywhere_but_in_the_data(
@@ -73,7 +73,7 @@ def test_agent_with_a_wrong_data_master_is_green_everywhere_but_in_the_data(
             )
         ),
     )
-    written = kv("kv-write", WORKERS[1], "key", "value")
+    written = kv(WORKERS[1], "put", "key", "value")
     assert written.returncode == 1
     assert written.stdout.startswith(f"failed: worker {WORKERS[1]} does not take a key: ")
     assert "Fix: compare its master's address" in written.stdout

@@ -9,7 +9,7 @@ from pdinfra.doctor.rules import Rule
 from pdinfra.model.ascend import AscendFacts, NpuProcess
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Container, HostPlan, Plan
+from pdinfra.model.plan import COMPUTES, Container, HostPlan, Plan
 
 RUNNING = ("running", "restarting", "paused")
 
@@ -37,7 +37,7 @@ class AscendHost:
     @property
     def engines(self) -> tuple[Container, ...]:
         """The containers that get devices."""
-        return tuple(c for c in self.plan.containers if c.kind == "instance")
+        return tuple(c for c in self.plan.containers if c.kind in COMPUTES)
 
     @property
     def a3(self) -> bool:

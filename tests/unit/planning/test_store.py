@@ -109,17 +109,6 @@ def test_a_connector_of_another_stack_is_refused_with_those_that_fit() -> None:
     assert "NixlConnector" in lines(problems(THREE, {"pd_connector": "YuanrongStoreConnector"}))
 
 
-def test_the_guides_connector_is_planned_and_told_to_come_later() -> None:
-    ascend = {
-        "pd_accelerator": "ascend", "pd_image": "x:1", "pd_model_path": "/m",
-        "pd_router_metrics_port": 9100,
-    }  # fmt: skip
-    every = {**ascend, "pd_stack": "yuanrong", "pd_connector": "YuanRongConnector"}
-    made = plan(THREE, every)
-    assert not made.convergeable
-    assert made.store is None
-
-
 def test_a_new_certificate_replaces_what_reads_it_once() -> None:
     host = plan(THREE, YUANRONG).host("b")
     assert {c.action for c in host_changes(host, converged(host), AUTHORITY)} == {"keep"}

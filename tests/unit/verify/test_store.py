@@ -6,7 +6,7 @@ from typing import Any
 
 from pdinfra.model.plan import Store
 from pdinfra.model.proof import StoreProof
-from pdinfra.verify.store import store_proof
+from pdinfra.verify.store import store_proof, with_count
 from tests.unit.builders import YUANRONG, plan
 
 MADE = plan(
@@ -91,3 +91,24 @@ def test_one_etcd_member_that_answers_is_enough() -> None:
 
 def test_hosts_that_were_left_out_are_not_judged() -> None:
     assert judge(written={"b": ok()}, read={"b": {"results": [ok(TOKEN), bad("no")]}}).ok
+
+
+def test_the_data_systems_master_is_no_worker_but_has_to_be_there() -> None:
+    assert isinstance(MADE, Store)
+    store = MADE.model_copy(update={"master": "192.0.2.1:12123"})
+    keys = "".join(
+        f"/datasystem/cluster/{endpoint}\n1;ready\n"
+        for endpoint in [*(w.endpoint for w in store.workers), "192.0.2.1:12123"]
+    )
+    found = store_proof(store, TOKEN, {"a": ok(keys)}, {}, {})
+    assert found.ok
+    assert "192.0.2.1:12123" not in found.members
+    gone = store_proof(store, TOKEN, {"a": ok(keys.rpartition("/datasystem")[0])}, {}, {})
+    assert gone.problems == ("the data system's master: etcd does not know it (192.0.2.1:12123)",)
+
+
+def test_a_master_that_counts_too_few_nodes_is_a_problem_of_the_proof() -> None:
+    whole = StoreProof(ok=True, members=(), reads=())
+    assert with_count(whole, {"a": ok("ok: 2 agents")}).ok
+    few = with_count(whole, {"a": {"rc": 1, "stdout": "failed: yr status counts 1 agents"}})
+    assert few.problems == ("openYuanrong: failed: yr status counts 1 agents",)

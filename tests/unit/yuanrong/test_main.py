@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def run(*words: str, isolated: bool = False) -> subprocess.CompletedProcess[str]
 def test_it_runs_on_the_standard_library_alone() -> None:
     done = run("--help", isolated=True)
     assert done.returncode == 0, done.stderr
-    for verb in ("start", "stop", "agents", "deploy", "clean", "scale-out", "kv-write", "kv-read"):
+    for verb in ("run", "stop", "agents", "deploy", "clean", "scale-out", "members", "key"):
         assert verb in done.stdout
 
 
@@ -58,6 +59,10 @@ def test_settings_are_the_fields_of_their_types() -> None:
     assert (read.node.ports.etcd, read.agents, read.limits.deployment) == (22440, 2, 60)
     assert read.deployment is not None
     assert read.deployment.mode == "mixed"
+    document["deployment"]["install_path"] = "yr/inner"  # type: ignore[index]
+    below = settings(json.dumps(document)).deployment
+    assert below is not None
+    assert below.install_path == f"{sysconfig.get_path('platlib')}/yr/inner"
 
 
 @pytest.mark.parametrize(
@@ -93,11 +98,11 @@ def test_wrong_settings_are_code_2_and_a_bad_node_is_code_1_each_in_one_line(
 
 
 def test_key_without_a_client_says_what_to_install() -> None:
-    words = ("--worker", "192.0.2.11:31501", "--value", "v", "--key")
-    dotted = run("kv-write", *words, "host-192.0.2.11", isolated=True)
+    words = ("key", "192.0.2.11:31501", "put")
+    dotted = run(*words, "host-192.0.2.11", "v", isolated=True)
     assert dotted.returncode == 1
     assert "is no key. Fix: up to 255 letters" in dotted.stdout
-    done = run("kv-write", *words, "k", isolated=True)
+    done = run(*words, "k", "v", isolated=True)
     assert done.returncode == 1
     assert "no client of the data system" in done.stdout
     assert "openyuanrong-datasystem" in done.stdout

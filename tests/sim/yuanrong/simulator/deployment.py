@@ -135,16 +135,26 @@ class _Entry(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer one request."""
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/health":
             self._answer(200, "healthy")
         elif self.path == "/scaleout":
             self._scale_out()
         elif self.path == "/v1/completions":
-            choice = {"index": 0, "text": "SIMULATOR", "finish_reason": "length"}
-            self._answer(200, {"object": "text_completion", "choices": [choice]})
+            self._complete(body)
         else:
             self._answer(404, {"detail": "Not Found"})
+
+    def _complete(self, body: bytes) -> None:
+        """Answer as vLLM: 404 for a model of another name, which is the model's path here."""
+        model = json.loads(body).get("model")
+        if model not in (None, os.environ.get("MODEL_PATH")):
+            error = {"message": f"The model `{model}` does not exist.", "code": 404}
+            self._answer(404, {"error": error})
+            return
+        choice = {"index": 0, "text": "SIMULATOR", "finish_reason": "length"}
+        usage = {"prompt_tokens": 15, "total_tokens": 16, "completion_tokens": 1}
+        self._answer(200, {"object": "text_completion", "choices": [choice], "usage": usage})
 
     def _scale_out(self) -> None:
         """Answer first; the instance comes later, or never."""

@@ -1,0 +1,3 @@
+"""pdinfra's SIMULATOR: the connectors that vllm-ascend registers."""
+
+CONNECTORS = ["LLMDataDistCMgrConnector"]
