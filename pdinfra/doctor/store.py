@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import HostPlan, Plan, Worker
+from pdinfra.model.plan import Cluster, HostPlan, Plan, Worker
 
 CERTIFICATE = Rule(
     id="certificate",
@@ -25,7 +25,15 @@ WEIGHTS_FIT = Rule(
     source="measured: a full data system takes no more weights, every instance reads its disk",
     severity="warn",
 )
-RULES: tuple[Rule, ...] = (CERTIFICATE, WEIGHTS_FIT)
+AGENTS = Rule(
+    id="yuanrong-agents",
+    what="openYuanrong's master counts every node of the plan (full mode only).",
+    expected="as many agents as planned nodes",
+    fix="`pdinfra logs` of the nodes shows who is missing; `up` mends it",
+    source="an agent with a wrong master calls itself healthy, only the count shows it",
+    severity="warn",
+)
+RULES: tuple[Rule, ...] = (CERTIFICATE, WEIGHTS_FIT, AGENTS)
 
 
 def store_checks(plan: Plan, facts: Mapping[str, HostFacts]) -> Iterator[Check]:
@@ -37,6 +45,8 @@ def store_checks(plan: Plan, facts: Mapping[str, HostFacts]) -> Iterator[Check]:
         if host.name not in facts:
             continue
         yield from _certificate(host, plan.store.authority, facts[host.name])
+        if plan.cluster and host.name == plan.cluster.master.host:
+            yield from _agents(plan.cluster, facts[host.name])
         if host.name in workers:
             yield from _weights(plan, workers[host.name], facts[host.name])
 
@@ -50,6 +60,17 @@ def _certificate(host: HostPlan, authority: str, facts: HostFacts) -> Iterator[C
         return
     ends = facts.certificates[f"{host.identity.folder}/node.crt"].expires
     yield CERTIFICATE.ok(host.name, f"valid for {int(ends - facts.clock) // 86400} days")
+
+
+def _agents(cluster: Cluster, facts: HostFacts) -> Iterator[Check]:
+    """Compare the count that the master's supervisor noted last, if it runs."""
+    if facts.age(cluster.master.id) is None:
+        return
+    counted, expected = facts.notes.get(cluster.agents, "no number"), str(len(cluster.nodes))
+    if counted == expected:
+        yield AGENTS.ok(facts.host, counted, expected=expected)
+    else:
+        yield AGENTS.bad(facts.host, counted, expected=expected)
 
 
 def _weights(plan: Plan, worker: Worker, facts: HostFacts) -> Iterator[Check]:

@@ -9,7 +9,16 @@ import pytest
 from pdinfra.doctor.store import store_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.plan import Plan
-from tests.unit.builders import AUTHORITY, NOW, YUANRONG, converged, good_model, plan
+from tests.unit.builders import (
+    AUTHORITY,
+    FULL,
+    FULL_HOSTS,
+    NOW,
+    YUANRONG,
+    converged,
+    good_model,
+    plan,
+)
 
 GROUPS = {"router": ["a"], "prefill": ["a"], "decode": ["b"]}
 GIB = 1024**3
@@ -55,3 +64,16 @@ def test_weights_that_do_not_fit_into_the_data_system() -> None:
     assert big.status == "warn"
     assert "3.0 GiB of weights, 2.0 GiB in the worker" in big.found
     assert "pd_datasystem_gib" in big.fix
+
+
+def test_a_count_of_agents_that_is_not_the_plans_is_told() -> None:
+    made = plan(GROUPS, FULL, **FULL_HOSTS)
+    assert made.cluster is not None
+
+    def said(count: str) -> list[str]:
+        notes = {made.cluster.agents: count} if made.cluster else {}
+        seen = {"a": converged(made.host("a"), notes=notes), "b": converged(made.host("b"))}
+        return [f"{c.host} {c.status} {c.found}" for c in store_checks(made, seen)]
+
+    assert said("2") == ["a ok 2"]
+    assert said("1") == ["a warn 1"]
