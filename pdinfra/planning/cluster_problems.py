@@ -72,6 +72,13 @@ def _place_problems(
             fix="put a host of prefill, decode or mixed into the group router",
         )
     for host in inventory.hosts:
+        if "etcd" in host.groups:
+            yield Problem(
+                host=host.name,
+                thing="group etcd",
+                cause="openYuanrong's master has its own etcd, and no other member joins it",
+                fix="take the host out of the group etcd",
+            )
         if host.roles and (not is_ip(host.address) or ":" in host.address):
             yield Problem(
                 host=host.name,

@@ -193,6 +193,7 @@ class Runner:
         def differs() -> list[str]:
             seen.append(self.run(commands.status(self.node, dialect)))
             count = status.agents(seen[-1].text) if seen[-1].code == 0 else None
+            self._note_agents(count)
             return [] if count == self.settings.agents else [str(count)]
 
         if not self._wait(differs, self.settings.limits.agents):
@@ -266,9 +267,11 @@ class Runner:
         return _listens(self.node.master_ip, self.node.ports.etcd)
 
     def counted(self) -> int | None:
-        """Return how many agents ``yr status`` counts now; None if it says no number."""
+        """Note and return how many agents ``yr status`` counts now; None if it says no number."""
         done = self.run(commands.status(self.node, self.dialect()))
-        return status.agents(done.text) if done.code == 0 else None
+        count = status.agents(done.text) if done.code == 0 else None
+        self._note_agents(count)
+        return count
 
     def scale_out(self) -> Result:
         """Add one instance, and wait until it serves. Raises RunError.
@@ -455,6 +458,12 @@ class Runner:
             return self.settings.digest
         made_from = [sorted(environment.variables(wanted).items()), self.settings.max_model_len]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+
+    def _note_agents(self, count: int | None) -> None:
+        """Leave the number where others read it."""
+        if self.settings.state:
+            text = "" if count is None else f"{count}\n"
+            (Path(self.settings.state) / AGENTS).write_text(text, encoding="utf-8")
 
     def _mark(self, folder: Path) -> Path:
         """Return the file that says what is deployed."""

@@ -92,15 +92,11 @@ class Supervisor:
             )
 
     def _count_agents(self, now: float) -> None:
-        """On the master: note how many agents ``yr status`` counts, and say when that changes."""
-        settings = self.runner.settings
+        """On the master: have the agents counted now and then, and say when the number changes."""
         if not self.runner.node.master or now - self._counted_at < COUNT_SECONDS:
             return
         self._counted_at = now
         count = self.runner.counted()
-        if settings.state:
-            text = "" if count is None else f"{count}\n"
-            (Path(settings.state) / AGENTS).write_text(text, encoding="utf-8")
         if count != self._count:
             self.say(f"yr status counts {'no' if count is None else count} agents")
         self._count = count

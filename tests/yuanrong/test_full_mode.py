@@ -35,7 +35,8 @@ def test_master_and_agent_come_up_once_and_go_down(make_hosts: MakeHosts, dialec
     master, agent = make_hosts(dialect)
     assert str(master.runner().start()).startswith("changed: openYuanrong started")
     assert agent.runner().start().changed
-    assert str(master.runner().agents()) == "ok: 2 agents"
+    assert str(master.runner(state=str(master.folder)).agents()) == "ok: 2 agents"
+    assert (master.folder / "agents").read_text() == "2\n"
     seen = members(master.etcdctl("get", "--prefix", "/datasystem/cluster"))
     assert membership_problems(seen, PLANNED) == []
 

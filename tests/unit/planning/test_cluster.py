@@ -264,6 +264,8 @@ def test_hosts_that_cannot_be_nodes_are_refused() -> None:
     far = {**TWO_HOSTS, "router": ["c"]}
     found = lines(problems(far, FULL, **FULL_HOSTS, c={"ansible_host": "192.0.2.13"}))
     assert "no instance is planned here" in found
+    keeper = {**TWO_HOSTS, "etcd": ["b"]}
+    assert "b: group etcd: " in lines(problems(keeper, FULL, **FULL_HOSTS))
     names = lines(problems(TWO_HOSTS, FULL))
     assert "a: address a: openYuanrong is told IPv4 addresses" in names
     loop = {"a": {"ansible_host": "127.0.0.1"}, "b": FULL_HOSTS["b"]}
