@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from pdinfra.bench.engines import need_engines
 from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.model.plan import Container, Plan
 
@@ -119,6 +120,7 @@ class Shell:
 
 def chosen(plan: Plan, instance: str | None) -> Container:
     """Return the engine to measure: the named one, or the last. Raises DriverError."""
+    need_engines(plan)
     engines = [
         container
         for host in plan.hosts

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pdinfra.bench.dataset import Shape, generate, jsonl
+from pdinfra.bench.engines import need_engines
 from pdinfra.bench.result import Measurement, Row, Tokens, caching, moved, row
 from pdinfra.bench.serve import Job, serve
 from pdinfra.bench.wish import Wish
@@ -46,6 +47,7 @@ class Bench:
 def measure(bench: Bench) -> Measurement:
     """Put the load of each length on the service, one after another. Raises DriverError."""
     plan, wish = bench.plan, bench.wish
+    need_engines(plan)
     host, container = load_host(plan)
     with Client() as client:
         try:
