@@ -32,6 +32,8 @@ from pdinfra.model.checks import Check
 from pdinfra.model.inventory import SERVICE_WIDE, InstanceEntry, InstanceSettings
 from pdinfra.model.proof import Completion, PairProof, Proof
 from pdinfra.planning.schema import variables_schema
+from pdinfra.ranktable.findings import Finding
+from pdinfra.ranktable.picture import HostDrawn
 
 PROGRAM = "python -m pdinfra"
 DASH = "–"
@@ -168,6 +170,8 @@ MEMBERS: dict[str, Iterable[str]] = {
     "prefill_tokens": Tokens.model_fields,
     "decode_tokens": Tokens.model_fields,
     "differences": Difference.model_fields,
+    "servers": HostDrawn.model_fields,
+    "findings": Finding.model_fields,
     "tests": ("host", "test", "ok", "outcome", "message"),
     "checks": [name for name in Check.model_fields if name != "invalid"],
 }
@@ -185,6 +189,9 @@ DOCUMENTS: dict[str, Iterable[str]] = {
     "`bench ttft` with `--compare` or `--against`": (
         *("ok", "with", "without", "differences", "notes"),
     ),
+    "`ranktable gen`, `ranktable merge`": ("ok", "files", "notes"),
+    "`ranktable lint`": ("ok", "findings"),
+    "`ranktable show`": ("file", "servers"),
     "`lab up`": ("ok", *LabStatus.model_fields, "seconds"),
     "`lab fault on`, `lab fault off`": ("ok", *LabStatus.model_fields),
     "`lab status`": LabStatus.model_fields,

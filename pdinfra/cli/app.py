@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pdinfra.cli import bench, doctor, down, lab, logs, plan, schema, status, up, verify
+from pdinfra.cli import bench, doctor, down, lab, logs, plan, ranktable, schema, status, up, verify
 
 HELP = (
     "Deploy prefill/decode-disaggregated LLM inference on plain hosts. One inventory, one command."
@@ -19,6 +19,7 @@ app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(down.down)
 app.command()(schema.schema)
+app.add_typer(ranktable.app, name="ranktable")
 app.add_typer(bench.app, name="bench")
 app.add_typer(lab.app, name="lab")
 

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.columns import Columns
 from rich.console import Console
+from rich.console import Group as Lines
+from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +22,9 @@ from pdinfra.model.changes import ACTIONS, Change, summary
 from pdinfra.model.checks import Check
 from pdinfra.model.hosttests import HostTest
 from pdinfra.model.proof import Proof
+from pdinfra.ranktable.findings import Finding
+from pdinfra.ranktable.picture import HostDrawn, InstanceDrawn
+from pdinfra.ranktable.read import Role
 
 SIGNS = {
     "create": ("+", "green"),
@@ -27,7 +33,46 @@ SIGNS = {
     "remove": ("-", "red"),
 }
 OUTCOMES = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
+ROLES: dict[Role, str] = {
+    "scheduler": "yellow",
+    "prefill": "blue",
+    "decode": "green",
+    "instance": "white",
+}
 MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+def show_findings(console: Console, findings: Sequence[Finding], files: int) -> None:
+    """Print what lint found, the count below."""
+    table = _table("", "rule", "file", "at", "found", "expected", "fix")
+    mark, style = MARKS["fail"]
+    for each in findings:
+        cells = (each.rule, each.file, each.path, each.found, each.expected, each.fix)
+        table.add_row(Text(mark, style), *map(Text, cells))
+    if findings:
+        console.print(table)
+    line = f"{files} files: {len(findings)} findings" if findings else f"{files} files: all well"
+    console.print(Text(line, style="bold red" if findings else "bold green"))
+
+
+def show_hosts(console: Console, hosts: Sequence[HostDrawn]) -> None:
+    """Draw every host with its instances, and these with their cards by rank."""
+    for host in hosts:
+        inside = [_instance(instance) for instance in host.instances]
+        title = Text(f"host {host.host}", style="bold")
+        console.print(Panel(Columns(inside), title=title, title_align="left", box=box.ROUNDED))
+
+
+def _instance(instance: InstanceDrawn) -> Panel:
+    """Return one instance's box."""
+    style = ROLES[instance.role]
+    lines = [
+        Text(f"rank {card.rank_id:<3} device {card.device_id:<3} {card.device_ip}")
+        for card in instance.cards
+    ]
+    inside = Lines(*(lines or [Text("the service's entry")]))
+    title = Text(instance.title, style=f"bold {style}")
+    return Panel(inside, title=title, title_align="left", border_style=style, box=box.SQUARE)
 
 
 def show_changes(console: Console, changes: Sequence[Change]) -> None:

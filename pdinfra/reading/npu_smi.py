@@ -21,6 +21,8 @@ USED = re.compile(r"(\d+)\s*/\s*(\d+)")
 PROCESS = re.compile(r"(\d+)\s+(\d+)")
 VERSION = re.compile(r"Version:\s*(\S+)")
 FIELD = re.compile(r"^\s*(\S[^:\n]*?)\s*:\s*(.*?)\s*$", re.M)
+SDID = re.compile(r"\bSDID\s*:\s*(\d+)")
+POD = re.compile(r"\bSuper Pod ID\s*:\s*(\d+)")
 NO_CARD = "There is no NPU card"
 FAILURE = re.compile(r"ret is (-\d+)")
 
@@ -122,3 +124,9 @@ def _processes(rows: list[list[str]]) -> dict[tuple[int, int], tuple[NpuProcess,
         process = NpuProcess(pid=int(row[1]), name=row[2], memory=memory)
         found[key] = (*found.get(key, ()), process)
     return found
+
+
+def super_pod(text: str) -> tuple[str, str] | None:
+    """Return SDID and super pod's id as `npu-smi info -t spod-info` prints them (A3); else None."""
+    device, pod = SDID.search(text), POD.search(text)
+    return (device[1], pod[1]) if device and pod else None
