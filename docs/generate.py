@@ -33,7 +33,7 @@ from pdinfra.model.inventory import SERVICE_WIDE, InstanceEntry, InstanceSetting
 from pdinfra.model.proof import Completion, PairProof, Proof
 from pdinfra.planning.schema import variables_schema
 from pdinfra.ranktable.findings import Finding
-from pdinfra.ranktable.picture import HostDrawn
+from pdinfra.ranktable.picture import HostDrawn, InstanceDrawn
 
 PROGRAM = "python -m pdinfra"
 DASH = "–"
@@ -171,6 +171,7 @@ MEMBERS: dict[str, Iterable[str]] = {
     "decode_tokens": Tokens.model_fields,
     "differences": Difference.model_fields,
     "servers": HostDrawn.model_fields,
+    "members": InstanceDrawn.model_fields,
     "findings": Finding.model_fields,
     "tests": ("host", "test", "ok", "outcome", "message"),
     "checks": [name for name in Check.model_fields if name != "invalid"],
@@ -451,9 +452,11 @@ def _parameter_row(parameter: Any) -> tuple[str, ...]:
     value = "" if flag else f" {parameter.metavar or str(parameter.name).upper()}"
     names = ", ".join(f"`{name}{value}`" for name in parameter.opts)
     default = parameter.default
-    if isinstance(default, Path):
+    if isinstance(default, Path) and default.is_relative_to(ROOT):
         default = default.relative_to(ROOT)
-    return names, DASH if flag or default in (None, "") else f"`{default}`", meaning
+    if parameter.required:
+        return names, "required", meaning
+    return names, DASH if flag or default in (None, "", [], ()) else f"`{default}`", meaning
 
 
 # Checks

@@ -51,11 +51,19 @@ def gen(
     ip: IpOption = None,
     format_: Annotated[
         Format | None,
-        typer.Option("--format", help="Format of the tables.", show_default="ascendcloud"),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="ascendcloud (default), hccl-1.0, hccl-1.2, vllm-ascend.",
+        ),
     ] = None,
     image: Annotated[
         str | None,
-        typer.Option("--image", help="vllm-ascend image: the format that its LLMDataDist reads."),
+        typer.Option(
+            "--image",
+            metavar="IMAGE",
+            help="vllm-ascend image: the format that its LLMDataDist reads.",
+        ),
     ] = None,
     super_pod: Annotated[
         bool, typer.Option("--super-pod", help="A3 super pod: with SDIDs, and virtual NICs.")

@@ -27,7 +27,8 @@ def lint(
         bool, typer.Option("--part", help="Global tables are one host's each, not yet merged.")
     ] = False,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="The format that the engines read.")
+        Format | None,
+        typer.Option("--format", metavar="FORMAT", help="The format that the engines read."),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Compare this host's devices with hccn_tool, hccn.conf.")
@@ -64,7 +65,6 @@ def lint(
             ports=ports,
             stats=stats(files),
             reader=None if uid is None else (uid, uid),
-            network_changed=_changed(hccn_conf) if live else None,
         )
         found = rules.lint(tables, known)
     if json:
@@ -99,9 +99,11 @@ def _live(tables: Sequence[Table], ip: str | None, conf: Path) -> dict[str, dict
         for device in server.devices
         if device.isdecimal()
     }
-    return {address: npu_cards.addresses(sorted(named), conf).addresses}
-
-
-def _changed(conf: Path) -> float | None:
-    """Return when hccn.conf changed: hccn_tool writes it whenever it sets an address."""
-    return conf.stat().st_mtime if conf.is_file() else None
+    virtual = any(
+        card.super_pod_id is not None
+        for table in tables
+        if table.kind == "vllm-ascend"
+        for server in table.servers
+        for card in server.cards
+    )
+    return {address: npu_cards.addresses(sorted(named), conf, virtual=virtual).addresses}

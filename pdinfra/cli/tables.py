@@ -58,7 +58,7 @@ def show_findings(console: Console, findings: Sequence[Finding], files: int) -> 
 def show_hosts(console: Console, hosts: Sequence[HostDrawn]) -> None:
     """Draw every host with its instances, and these with their cards by rank."""
     for host in hosts:
-        inside = [_instance(instance) for instance in host.instances]
+        inside = [_instance(instance) for instance in host.members]
         title = Text(f"host {host.host}", style="bold")
         console.print(Panel(Columns(inside), title=title, title_align="left", box=box.ROUNDED))
 

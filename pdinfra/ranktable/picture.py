@@ -55,7 +55,7 @@ class HostDrawn(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     host: str
-    instances: tuple[InstanceDrawn, ...]
+    members: tuple[InstanceDrawn, ...]
 
 
 def main_table(tables: Sequence[Table]) -> Table | None:
@@ -83,7 +83,7 @@ def hosts(table: Table) -> list[HostDrawn]:
         )
         drawn = InstanceDrawn(role=server.role, number=number, cards=cards)
         found.setdefault(server.address or "?", []).append(drawn)
-    return [HostDrawn(host=host, instances=tuple(inside)) for host, inside in found.items()]
+    return [HostDrawn(host=host, members=tuple(inside)) for host, inside in found.items()]
 
 
 def document(table: Table, drawn: Sequence[HostDrawn]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _host(host: HostDrawn, top: float) -> tuple[list[str], float, float]:
     """Return the boxes in a host's box, and where that ends to the right and below."""
     parts: list[str] = []
     y, right = top + HEAD, 0.0
-    for instance in host.instances:
+    for instance in host.members:
         columns = max(1, min(len(instance.cards), PER_ROW))
         rows = -(-len(instance.cards) // PER_ROW)
         width = columns * (CARD_WIDTH + GAP) + GAP

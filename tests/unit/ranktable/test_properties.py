@@ -17,11 +17,14 @@ from pdinfra.ranktable.formats import WRITERS
 from pdinfra.ranktable.lint import lint
 from pdinfra.ranktable.read import read
 from pdinfra.ranktable.topology import File, Topology, problems
+from pdinfra.versions.rank_tables import Format
 from tests.unit.ranktable.topologies import topologies
 
 quick = settings(max_examples=60)
 
 Path = tuple[str | int, ...]
+
+OTHERS: tuple[Format, ...] = ("hccl-1.0", "hccl-1.2", "vllm-ascend")
 
 
 def cloud(topology: Topology) -> dict[str, str]:
@@ -62,7 +65,7 @@ def test_generated_and_merged_tables_are_clean(topology: Topology) -> None:
 @quick
 @given(topologies(pods=True))
 def test_other_formats_are_clean(topology: Topology) -> None:
-    for each in ("hccl-1.0", "hccl-1.2", "vllm-ascend"):
+    for each in OTHERS:
         for host in {server.address for server in topology.servers}:
             for file in WRITERS[each].generate(topology, host):
                 assert lint([read(file.name, file.text)], Known(format=each, part=True)) == []
@@ -99,7 +102,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     if isinstance(parent, list):
         kinds += ["double", "int"]
     kind = draw(st.sampled_from(kinds))
-    others = {
+    others: dict[str, Any] = {
         "number": 7,
         "null": None,
         "list": [],
@@ -151,7 +154,7 @@ def test_any_single_change_of_the_text_is_found(data: st.DataObject) -> None:
 @given(st.data())
 def test_any_single_change_of_other_formats_is_found(data: st.DataObject) -> None:
     topology = data.draw(topologies(pods=True))
-    each = data.draw(st.sampled_from(["hccl-1.0", "hccl-1.2", "vllm-ascend"]))
+    each = data.draw(st.sampled_from(OTHERS))
     (file, *_) = WRITERS[each].generate(topology, topology.prefill[0].address)
     if each == "vllm-ascend":
         file = File(file.name, dump(vllm_ascend.table(topology)))
