@@ -121,7 +121,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     return dump(document)
 
 
-@settings(max_examples=300)
+@settings(max_examples=250)
 @given(st.data())
 def test_any_single_change_of_a_clean_set_is_found(data: st.DataObject) -> None:
     topology = data.draw(services)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pdinfra.reading.npu_smi import count, field, state, table
+from pdinfra.reading.npu_smi import count, field, state, super_pod, table
 from tests.unit.ascend import A2_INFO, A2_LIST, A3_INFO, BOARD, HEALTH, NOT_LOADED, WIDE_INFO, said
 from tests.unit.ascend import HELD as HELD_TEXT
 
@@ -101,3 +101,9 @@ def test_fields_are_found_by_any_of_their_names() -> None:
     assert field(HEALTH, "Health Status", "Health") == "Warning"
     assert field(HEALTH, "Error Code") == "80E01801"
     assert field(BOARD, "Nothing") is None
+
+
+def test_super_pod() -> None:
+    text = "\tSDID                           : 16777216\n\tSuper Pod Size                 : 384\n"
+    assert super_pod(text) is None
+    assert super_pod(f"{text}\tSuper Pod ID                   : 0\n") == ("16777216", "0")
