@@ -38,6 +38,12 @@ YUANRONG_PURPOSES = {
 
 MODEL_COPIES = "model copies"
 """Purpose of a port that is open only while other hosts copy the model."""
+STORE_VARIABLES = {
+    "clients": "pd_etcd_port",
+    "members": "pd_etcd_peer_port",
+    "data": "pd_datasystem_port",
+}
+"""Of ports that etcd and the data system open, by purpose."""
 
 
 def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
@@ -154,4 +160,6 @@ def _variable(port: ListenPort) -> str:
     named = {purpose: name for name, purpose in YUANRONG_PURPOSES.items()}
     if port.owner.startswith("yr-") and port.purpose in named:
         return f"pd_yuanrong_ports.{named[port.purpose]}"
+    if port.purpose in STORE_VARIABLES:
+        return STORE_VARIABLES[port.purpose]
     return {"API": "port", "KV side channel": "kv_port"}.get(port.purpose, "internal_port")

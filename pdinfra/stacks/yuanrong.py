@@ -14,6 +14,7 @@ from pdinfra.model.inventory import HostSettings, Inventory
 from pdinfra.model.paths import socket_dir
 from pdinfra.model.plan import Mount, Router
 from pdinfra.model.problems import Problem
+from pdinfra.stacks import ascend_store
 from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
@@ -30,8 +31,8 @@ class YuanrongStack:
     stores = True
 
     def convergeable(self, service: HostSettings) -> bool:
-        """Return True."""
-        return True
+        """Return False for vllm-ascend's pool: no proof of it is built yet."""
+        return service.connector != ascend_store.NAME
 
     def clustered(self, service: HostSettings) -> bool:
         """Tell whether it is the guides' connector: its engines are placed by openYuanrong."""
@@ -39,7 +40,10 @@ class YuanrongStack:
 
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Refuse connectors that cannot use the data system on this accelerator."""
-        return connector_problems(inventory)
+        found = connector_problems(inventory)
+        if inventory.service.connector == ascend_store.NAME and not found:
+            return ascend_store.problems(inventory)
+        return found
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
@@ -52,6 +56,8 @@ class YuanrongStack:
             engine = replace(engine, settings=replace(settings, block_size=BLOCK_SIZE))
         base = serve(engine)
         worker = f"{engine.address}:{service.datasystem_port}"
+        pooled = service.connector == ascend_store.NAME
+        env = base.env | (ascend_store.environment(worker) if pooled else {})
         config = {
             "kv_connector": service.connector,
             "kv_role": KV_ROLE[engine.instance.role],
@@ -59,13 +65,15 @@ class YuanrongStack:
             "kv_load_failure_policy": "recompute",
             "kv_connector_extra_config": {"worker": worker},
         }
+        if pooled:
+            config = ascend_store.config(engine)
         command = (*base.command, "--kv-transfer-config", json.dumps(config))
         if settings.load_format == "yuanrong":
             loader = json.dumps({"worker": worker})
             command += ("--load-format", "yuanrong", "--model-loader-extra-config", loader)
         sockets = socket_dir(service.service)
         mount = Mount(source=sockets, target=sockets, read_only=False)
-        return finish(Launch(command, base.env, (mount,)), engine)
+        return finish(Launch(command, env, (mount,)), engine)
 
     def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""

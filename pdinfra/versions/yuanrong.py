@@ -15,6 +15,8 @@ from pdinfra.yuanrong.commands import Dialect
 
 ConfigSource = Literal["DS_WORKER_ADDR", "YR_CONFIG_PATH"]
 
+DATASYSTEM = "0.8.1"
+"""The data system in pdinfra's image `yuanrong`."""
 TAG = re.compile(r"/vllm-ascend:(?:(v\d[\w.]*)|(main|nightly)\b)")
 VERSION = re.compile(r"\d+\.\d+[\w.]*")
 
