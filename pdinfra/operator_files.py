@@ -14,7 +14,6 @@ from pdinfra.assets import digest
 from pdinfra.model.inventory import HostSettings
 
 SCRIPT = "run_vllm_on_yr.sh"
-BLOCK = 1 << 20
 
 
 class OperatorState(BaseModel):
@@ -58,11 +57,8 @@ def _wheels(folder: str | None) -> dict[str, str] | None:
 
 def _sha256(path: Path) -> str | None:
     """Return a file's checksum; None where there is no such file."""
-    total = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                total.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return total.hexdigest()

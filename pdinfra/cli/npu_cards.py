@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pdinfra.driver.look import FAILED, DriverError
@@ -21,10 +21,11 @@ ELSEWHERE = ("192.0.2.1", 9)
 
 @dataclass(frozen=True)
 class Seen:
-    """Addresses by device, and what a person should know of how they were found."""
+    """Addresses by device, what a person should know of them, and why others have none."""
 
     addresses: dict[int, str]
     notes: list[str]
+    missing: list[str] = field(default_factory=list)
 
 
 def own_address() -> str:
@@ -51,12 +52,13 @@ def addresses(devices: Sequence[int], conf: Path = HCCN_CONF, *, virtual: bool =
     """Ask hccn_tool for devices' addresses, one after the other; hccn.conf where it tells none.
 
     ``virtual``: of the virtual NIC, as vllm-ascend's tables have them on A3; hccn.conf does not
-    know these. A device without an address is left out, and noted.
+    know these. A device without an address is left out, and told in ``missing``.
     """
     tool = _hccn_tool()
     written = _written(conf) if not virtual else {}
     found: dict[int, str] = {}
     notes: list[str] = []
+    missing: list[str] = []
     for device in devices:
         said, why = tool(device, "vnic" if virtual else "ip")
         in_file = written.get(device)
@@ -69,8 +71,8 @@ def addresses(devices: Sequence[int], conf: Path = HCCN_CONF, *, virtual: bool =
             found[device] = in_file
             notes.append(f"device {device}: {why}: its address is from {conf}")
         else:
-            notes.append(f"device {device}: {why}, and {conf} has no address_{device}")
-    return Seen(found, notes)
+            missing.append(f"device {device}: {why}, and {conf} has no address_{device}")
+    return Seen(found, notes, missing)
 
 
 def cards(
@@ -81,13 +83,8 @@ def cards(
     Raises DriverError, with every reason, where a card's address or SDID is not to be had.
     """
     seen = addresses(devices, conf, virtual=virtual)
-    missing = [device for device in devices if device not in seen.addresses]
     fix = "set it: hccn_tool -i N -ip -s address A netmask M"
-    lines = [
-        f"{note}. Fix: {fix}"
-        for note in seen.notes
-        if any(note.startswith(f"device {device}: ") for device in missing)
-    ]
+    lines = [f"{line}. Fix: {fix}" for line in seen.missing]
     ids = {device: _super_pod(device) if pods else None for device in devices}
     if pods:
         lines += [
@@ -106,7 +103,7 @@ def cards(
 
 def _hccn_tool() -> Callable[[int, str], tuple[str | None, str]]:
     """Return what asks for one device's address: the address or None, and why there is none."""
-    path = shutil.which("hccn_tool") or next(iter(pd_ascend.places(pd_ascend.HCCN_TOOL)), None)
+    path = _program("hccn_tool", pd_ascend.HCCN_TOOL)
     if path is None:
         return lambda device, question: (None, "this host has no hccn_tool")
     tool = pd_ascend.HccnTool(path)
@@ -116,6 +113,11 @@ def _hccn_tool() -> Callable[[int, str], tuple[str | None, str]]:
         return seen.address, seen.error or "hccn_tool: no address was set"
 
     return ask
+
+
+def _program(name: str, places: tuple[str, ...]) -> str | None:
+    """Return where a vendor's tool is: on the PATH, else at one of its usual places."""
+    return shutil.which(name) or next(iter(pd_ascend.places(places)), None)
 
 
 def _written(conf: Path) -> dict[int, str]:
@@ -128,7 +130,7 @@ def _written(conf: Path) -> dict[int, str]:
 
 def _super_pod(device: int) -> tuple[str, str] | None:
     """Ask npu-smi for one device of an A3, which has two chips on a card."""
-    path = shutil.which("npu-smi") or next(iter(pd_ascend.places(pd_ascend.NPU_SMI)), None)
+    path = _program("npu-smi", pd_ascend.NPU_SMI)
     if path is None:
         return None
     card, chip = divmod(device, 2)

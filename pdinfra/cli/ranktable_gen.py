@@ -13,14 +13,15 @@ from pdinfra.cli.options import JsonOption, emit, err, out, reported
 from pdinfra.cli.ranktable_files import write_all
 from pdinfra.cli.vendor_words import devices
 from pdinfra.driver.look import INVALID, DriverError
+from pdinfra.model.addresses import is_ipv4
 from pdinfra.ranktable.formats import WRITERS
-from pdinfra.ranktable.topology import Server, Topology, is_ipv4, problems
+from pdinfra.ranktable.topology import Server, Topology, problems
 from pdinfra.versions.rank_tables import Format, rank_table
 
 LLMDATADIST = "LLMDataDistCMgrConnector"
 
 PrefillOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--prefill-server-list",
         metavar="IDS...",
@@ -28,7 +29,7 @@ PrefillOption = Annotated[
     ),
 ]
 DecodeOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--decode-server-list", metavar="IDS...", help="Decode instances, likewise."),
 ]
 ApiOption = Annotated[
@@ -44,8 +45,8 @@ IpOption = Annotated[
 
 
 def gen(
-    prefill_server_list: PrefillOption = [],  # noqa: B006
-    decode_server_list: DecodeOption = [],  # noqa: B006
+    prefill_server_list: PrefillOption = None,
+    decode_server_list: DecodeOption = None,
     api_server: ApiOption = False,
     save_dir: SaveOption = Path(),
     ip: IpOption = None,
@@ -76,9 +77,9 @@ def gen(
     """Write this host's rank tables, as mode gen of the vendor's tool does."""
     with reported(json):
         chosen = _format(format_, image)
-        prefill, wrong = devices(prefill_server_list, "--prefill-server-list")
-        decode, more = devices(decode_server_list, "--decode-server-list")
-        lines = [*wrong, *more, *_nothing(prefill_server_list, decode_server_list, api_server)]
+        prefill, wrong = devices(prefill_server_list or (), "--prefill-server-list")
+        decode, more = devices(decode_server_list or (), "--decode-server-list")
+        lines = [*wrong, *more, *_nothing(prefill_server_list or decode_server_list or api_server)]
         if ip is not None and not is_ipv4(ip):
             lines.append(f"--ip {ip}: not an IPv4 address. Fix: as 10.0.0.18")
         if lines:
@@ -126,9 +127,9 @@ def _format(format_: Format | None, image: str | None) -> Format:
     return row.format
 
 
-def _nothing(prefill: Sequence[str], decode: Sequence[str], api_server: bool) -> list[str]:
+def _nothing(named: object) -> list[str]:
     """Return the line for a call that names nothing to put into a table."""
-    if prefill or decode or api_server:
+    if named:
         return []
     fix = "name --prefill-server-list, --decode-server-list or --api-server"
     return [f"gen: nothing to write. Fix: {fix}"]

@@ -46,16 +46,16 @@ def lint(
         str | None, typer.Option("--node-ports", metavar="PORTS", help="NODE_PORTS: 8088,8089.")
     ] = None,
     port: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--port", metavar="NAME=PORT...", help="An instance's --port: 10.0.0.18_45=8088."
         ),
-    ] = [],  # noqa: B006
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check tables, one by one and against each other. Give a service's tables together."""
     with reported(json):
-        ports = _ports(port)
+        ports = _ports(port or ())
         tables = read_all(files)
         known = Known(
             format=format_,

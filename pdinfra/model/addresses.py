@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 
 def is_ip(text: str) -> bool:
     """Tell an IP address from a name."""
     try:
         ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_ipv4(text: str) -> bool:
+    """Tell whether a text is an IPv4 address."""
+    try:
+        IPv4Address(text)
     except ValueError:
         return False
     return True

@@ -21,6 +21,12 @@ class Problem(BaseModel):
         """Return the one line that a person reads."""
         return f"{self.host}: {self.thing}: {self.cause}. Fix: {self.fix}"
 
+    @classmethod
+    def of(cls, host: str, thing: str, text: str) -> Problem:
+        """Return a line of `CAUSE. Fix: FIX` as a problem."""
+        cause, _, fix = text.partition(". Fix: ")
+        return cls(host=host, thing=thing, cause=cause, fix=fix or "correct it")
+
 
 class InvalidInventoryError(Exception):
     """The inventory cannot be planned; ``problems`` holds every reason found (never empty)."""

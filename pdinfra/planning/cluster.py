@@ -273,11 +273,7 @@ def _spec(
 
 def _healthcheck(host: Host, inventory: Inventory) -> Healthcheck:
     """Return a probe of what the supervisor watches, too: no program's word, ports."""
-    ports = ports_of(host.settings)
-    wanted = [ports.ds_worker, ports.function_agent]
-    if host is inventory.router:
-        wanted += [ports.etcd, ports.function_master]
-    listed = " ".join(str(port) for port in wanted)
+    listed = " ".join(str(port) for port in node_of(host, inventory).watched.values())
     probe = f"for p in {listed}; do exec 3<>/dev/tcp/{host.address}/$p || exit 1; done"
     return Healthcheck(
         test=("CMD", "bash", "-c", probe), interval=3, timeout=5, retries=5, start_period=300

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from pdinfra.model.addresses import is_ip
+from pdinfra.model.addresses import is_ipv4
 from pdinfra.model.inventory import ROLES, Host, InstanceSettings, Inventory
 from pdinfra.model.problems import Problem
 from pdinfra.operator_files import OperatorState
@@ -45,7 +45,7 @@ def cluster_problems(
         found += _useless(host)
         if host.roles:
             found += [
-                _problem(host.name, "openYuanrong", text)
+                Problem.of(host.name, "openYuanrong", text)
                 for text in commands.problems(node_of(host, inventory))
             ]
             found += _environment_problems(host)
@@ -53,7 +53,7 @@ def cluster_problems(
     deployed = deployment_of(inventory, engines, model)
     npus = sum(len(e.instance.devices) for mine in engines.values() for e in mine)
     found += [
-        _problem("inventory", "deployment", text)
+        Problem.of("inventory", "deployment", text)
         for text in environment.problems(replace(deployed, extra={}), npus)
     ]
     return found + operator_problems(inventory.hosts[0], state)
@@ -79,7 +79,7 @@ def _place_problems(
                 cause="openYuanrong's master has its own etcd, and no other member joins it",
                 fix="take the host out of the group etcd",
             )
-        if host.roles and (not is_ip(host.address) or ":" in host.address):
+        if host.roles and not is_ipv4(host.address):
             yield Problem(
                 host=host.name,
                 thing=f"address {host.address}",
@@ -154,9 +154,3 @@ def _environment_problems(host: Host) -> Iterator[Problem]:
                 cause="looks like a secret, and yr writes its environment into a readable log",
                 fix="leave it out",
             )
-
-
-def _problem(host: str, thing: str, text: str) -> Problem:
-    """Return one line of `CAUSE. Fix: FIX` as a problem."""
-    cause, _, fix = text.partition(". Fix: ")
-    return Problem(host=host, thing=thing, cause=cause, fix=fix or "correct it")

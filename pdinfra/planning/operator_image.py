@@ -67,13 +67,7 @@ def operator_problems(host: Host, state: OperatorState) -> list[Problem]:
     found += [("pd_yuanrong_patches", text) for text in _patch_problems(service, state)]
     found += [("pd_yuanrong_scripts_dir", text) for text in _script_problems(service, state)]
     found += [("pd_image", text) for text in _image_problems(service)]
-    return [_problem(thing, text) for thing, text in found]
-
-
-def _problem(thing: str, text: str) -> Problem:
-    """Return one line of `CAUSE. Fix: FIX` as a problem of the whole inventory."""
-    cause, _, fix = text.partition(". Fix: ")
-    return Problem(host="inventory", thing=thing, cause=cause, fix=fix or "correct it")
+    return [Problem.of("inventory", thing, text) for thing, text in found]
 
 
 def _wheel_problems(service: HostSettings, state: OperatorState) -> Iterator[str]:

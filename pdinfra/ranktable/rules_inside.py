@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from pdinfra.model.addresses import is_ip, is_loopback
+from pdinfra.model.addresses import is_ip, is_ipv4, is_loopback
 from pdinfra.ranktable.ascendcloud import DECODE, PREFILL, SCHEDULER
 from pdinfra.ranktable.dump import dump
 from pdinfra.ranktable.findings import AGAIN, Finding, Known, finding
 from pdinfra.ranktable.read import CardSeen, Kind, ServerSeen, Table, items, text
 from pdinfra.ranktable.shape import shown
-from pdinfra.ranktable.topology import is_ipv4
 
 GLOBAL = re.compile(r"global_ranktable_(\d+\.\d+\.\d+\.\d+)\.json")
 HCCL = re.compile(r"rank_table_\d+\.\d+\.\d+\.\d+_\d+\.json")

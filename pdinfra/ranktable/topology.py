@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Literal
 
-from pdinfra.model.addresses import is_loopback
+from pdinfra.model.addresses import is_ipv4, is_loopback
 from pdinfra.model.problems import Problem
 
 Role = Literal["prefill", "decode"]
@@ -74,15 +73,6 @@ class File:
 
     name: str
     text: str
-
-
-def is_ipv4(text: str) -> bool:
-    """Tell whether a text is an IPv4 address."""
-    try:
-        IPv4Address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def problems(topology: Topology) -> list[Problem]:

@@ -18,13 +18,10 @@ NAME = "AscendStoreConnector"
 
 def problems(inventory: Inventory) -> list[Problem]:
     """Refuse images that cannot use the data system that pdinfra brings."""
-    found = []
-    for image in {host.settings.image or "": host for host in inventory.hosts if host.roles}:
-        cause, fix = _wrong(image)
-        if cause:
-            thing = f"pd_image {image}"
-            found.append(Problem(host=inventory.hosts[0].name, thing=thing, cause=cause, fix=fix))
-    return found
+    images = dict.fromkeys(host.settings.image or "" for host in inventory.hosts if host.roles)
+    where = inventory.hosts[0].name
+    wrong = {image: _wrong(image) for image in images}
+    return [Problem.of(where, f"pd_image {image}", text) for image, text in wrong.items() if text]
 
 
 def config(engine: Engine) -> dict[str, Any]:
@@ -51,19 +48,19 @@ def environment(worker: str) -> dict[str, str]:
     }
 
 
-def _wrong(image: str) -> tuple[str, str]:
-    """Return cause and fix; both empty if the image is right."""
-    usable = "use v0.22.1rc1 to v0.25.1rc1"
+def _wrong(image: str) -> str:
+    """Return what is wrong with an image, as `CAUSE. Fix: FIX`; empty: nothing."""
+    usable = "Fix: use v0.22.1rc1 to v0.25.1rc1"
     try:
         row = versions.engine(image)
         problem = versions.datasystem_problem(image, versions.DATASYSTEM)
     except versions.VersionError as error:
-        cause, _, fix = str(error).partition(". Fix: ")
-        return cause, fix
+        return str(error)
     if row.connector != NAME:
-        return f"its connector for openYuanrong is {row.connector}", usable
+        return f"its connector for openYuanrong is {row.connector}. {usable}"
     if row.patch:
-        return f"its {NAME} knows openYuanrong only by a patch", usable
+        return f"its {NAME} knows openYuanrong only by a patch. {usable}"
     if problem:
-        return problem.partition(". Fix: ")[0], f"{usable}: pdinfra brings {versions.DATASYSTEM}"
-    return "", ""
+        cause = problem.partition(". Fix: ")[0]
+        return f"{cause}. {usable}: pdinfra brings {versions.DATASYSTEM}"
+    return ""

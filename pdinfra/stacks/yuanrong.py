@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from pdinfra.model.inventory import HostSettings, Inventory
 from pdinfra.model.paths import socket_dir
@@ -56,17 +57,10 @@ class YuanrongStack:
             engine = replace(engine, settings=replace(settings, block_size=BLOCK_SIZE))
         base = serve(engine)
         worker = f"{engine.address}:{service.datasystem_port}"
-        pooled = service.connector == ascend_store.NAME
-        env = base.env | (ascend_store.environment(worker) if pooled else {})
-        config = {
-            "kv_connector": service.connector,
-            "kv_role": KV_ROLE[engine.instance.role],
-            # A block that is gone is computed anew, never waited for.
-            "kv_load_failure_policy": "recompute",
-            "kv_connector_extra_config": {"worker": worker},
-        }
-        if pooled:
-            config = ascend_store.config(engine)
+        if service.connector == ascend_store.NAME:
+            config, env = ascend_store.config(engine), base.env | ascend_store.environment(worker)
+        else:
+            config, env = _config(engine, service.connector, worker), base.env
         command = (*base.command, "--kv-transfer-config", json.dumps(config))
         if settings.load_format == "yuanrong":
             loader = json.dumps({"worker": worker})
@@ -78,3 +72,14 @@ class YuanrongStack:
     def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""
         return front(router, host, bind)
+
+
+def _config(engine: Engine, connector: str, worker: str) -> dict[str, Any]:
+    """Return --kv-transfer-config of a connector that reads the worker's address from there."""
+    return {
+        "kv_connector": connector,
+        "kv_role": KV_ROLE[engine.instance.role],
+        # A block that is gone is computed anew, never waited for.
+        "kv_load_failure_policy": "recompute",
+        "kv_connector_extra_config": {"worker": worker},
+    }

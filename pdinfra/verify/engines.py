@@ -72,17 +72,11 @@ class Client:
         length = models[0].get("max_model_len")
         return length if isinstance(length, int) else None
 
-    def healthy(self, url: str, seconds: float = 2.0) -> bool:
+    def healthy(self, url: str, seconds: float = 2.0, *, method: str = "GET") -> bool:
         """Tell whether /health answers 200 within so many seconds."""
         try:
-            return self._http.get(f"{url}/health", timeout=seconds).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
-
-    def post_healthy(self, url: str, seconds: float = 2.0) -> bool:
-        """Tell whether /health of openYuanrong's entry answers 200: it knows POST alone."""
-        try:
-            return self._http.post(f"{url}/health", timeout=seconds).status_code == httpx.codes.OK
+            answer = self._http.request(method, f"{url}/health", timeout=seconds)
+            return answer.status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.inventory import Accelerator, Stack
+from pdinfra.versions import table
 
 
 class Connector(BaseModel):
@@ -27,6 +26,5 @@ class Connector(BaseModel):
 @cache
 def connectors() -> dict[str, Connector]:
     """Return the table by class name."""
-    text = files("pdinfra.versions").joinpath("connectors.yml").read_text(encoding="utf-8")
-    rows = [Connector.model_validate(row) for row in yaml.safe_load(text)]
+    rows = [Connector.model_validate(row) for row in table.read("connectors.yml")]
     return {row.name: row for row in rows}

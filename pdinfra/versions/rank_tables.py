@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
-from importlib.resources import files
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.inventory import Stack
+from pdinfra.versions import table
 from pdinfra.versions.order import order
 
 Format = Literal["ascendcloud", "hccl-1.0", "hccl-1.2", "vllm-ascend"]
-
-TAG = re.compile(r"/vllm-ascend:(v\d[\w.]*)")
 
 
 class RankTable(BaseModel):
@@ -36,8 +32,7 @@ class RankTable(BaseModel):
 @cache
 def rank_tables() -> tuple[RankTable, ...]:
     """Return the table in its own order."""
-    text = files("pdinfra.versions").joinpath("rank_tables.yml").read_text(encoding="utf-8")
-    return tuple(RankTable.model_validate(row) for row in yaml.safe_load(text))
+    return tuple(RankTable.model_validate(row) for row in table.read("rank_tables.yml"))
 
 
 def rank_table(
@@ -52,10 +47,10 @@ def rank_table(
         row for row in rank_tables() if row.stack == stack and row.super_pod in (None, super_pod)
     ]
     own = [row for row in rows if row.connector is not None and row.connector == connector]
-    tag = TAG.search(image)
+    version = table.vllm_ascend(image)
     known = [
         row
         for row in own or [row for row in rows if row.connector is None]
-        if row.since is None or (tag is not None and order(row.since) <= order(tag.group(1)))
+        if row.since is None or (version is not None and order(row.since) <= order(version))
     ]
     return max(known, key=lambda row: order(row.since or ""), default=None)

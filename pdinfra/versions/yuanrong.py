@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from pdinfra.versions import table
 from pdinfra.versions.order import order
 from pdinfra.yuanrong.commands import Dialect
 
@@ -62,8 +61,7 @@ class Engine(BaseModel):
 @cache
 def _tables() -> dict[str, Any]:
     """Return the data file."""
-    text = files("pdinfra.versions").joinpath("yuanrong.yml").read_text(encoding="utf-8")
-    tables: dict[str, Any] = yaml.safe_load(text)
+    tables: dict[str, Any] = table.read("yuanrong.yml")
     return tables
 
 

@@ -72,6 +72,15 @@ class Node:
         return f"{self.host_ip}:{self.ports.ds_worker}"
 
     @property
+    def watched(self) -> dict[str, int]:
+        """The ports that must listen while the node is alive, by component."""
+        ports = self.ports
+        found = {"ds_worker": ports.ds_worker, "function_agent": ports.function_agent}
+        if self.master:
+            found |= {"etcd": ports.etcd, "function_master": ports.function_master}
+        return found
+
+    @property
     def etcd_endpoint(self) -> str:
         """Where the cluster's etcd answers clients."""
         return f"{self.master_ip}:{self.ports.etcd}"

@@ -191,9 +191,8 @@ class Runner:
         seen: list[Done] = []
 
         def differs() -> list[str]:
-            seen.append(self.run(commands.status(self.node, dialect)))
-            count = status.agents(seen[-1].text) if seen[-1].code == 0 else None
-            self._note_agents(count)
+            done, count = self._status(dialect)
+            seen.append(done)
             return [] if count == self.settings.agents else [str(count)]
 
         if not self._wait(differs, self.settings.limits.agents):
@@ -248,14 +247,11 @@ class Runner:
 
         By ports, not by a program's word: a daemon that is gone leaves files that say "healthy".
         """
-        ports, node = self.node.ports, self.node
-        wanted = {"ds_worker": ports.ds_worker, "function_agent": ports.function_agent}
-        if node.master:
-            wanted |= {"etcd": ports.etcd, "function_master": ports.function_master}
+        host = self.node.host_ip
         return [
-            f"{name} does not listen on {node.host_ip}:{port}"
-            for name, port in wanted.items()
-            if not _listens(node.host_ip, port)
+            f"{name} does not listen on {host}:{port}"
+            for name, port in self.node.watched.items()
+            if not _listens(host, port)
         ]
 
     def daemons(self) -> list[int]:
@@ -268,10 +264,7 @@ class Runner:
 
     def counted(self) -> int | None:
         """Note and return how many agents ``yr status`` counts now; None if it says no number."""
-        done = self.run(commands.status(self.node, self.dialect()))
-        count = status.agents(done.text) if done.code == 0 else None
-        self._note_agents(count)
-        return count
+        return self._status(self.dialect())[1]
 
     def scale_out(self) -> Result:
         """Add one instance, and wait until it serves. Raises RunError.
@@ -459,11 +452,14 @@ class Runner:
         made_from = [sorted(environment.variables(wanted).items()), self.settings.max_model_len]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
 
-    def _note_agents(self, count: int | None) -> None:
-        """Leave the number where others read it."""
+    def _status(self, dialect: Dialect) -> tuple[Done, int | None]:
+        """Ask ``yr status``; return its answer and its number of agents, noted for others."""
+        done = self.run(commands.status(self.node, dialect))
+        count = status.agents(done.text) if done.code == 0 else None
         if self.settings.state:
             text = "" if count is None else f"{count}\n"
             (Path(self.settings.state) / AGENTS).write_text(text, encoding="utf-8")
+        return done, count
 
     def _mark(self, folder: Path) -> Path:
         """Return the file that says what is deployed."""

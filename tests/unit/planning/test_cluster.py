@@ -227,7 +227,9 @@ def test_mixed_instances_are_the_second_guides_numbers() -> None:
         a={"ansible_host": "192.0.2.11"},
     )
     assert made.cluster is not None
-    found = variables(told(made.cluster.deploy).deployment)  # type: ignore[arg-type]
+    deployment = told(made.cluster.deploy).deployment
+    assert deployment is not None
+    found = variables(deployment)
     numbers = ("PREFILL_INS_NUM", "DECODE_INS_NUM", "PTP", "DTP", "PDP", "DDP")
     assert [found[name] for name in numbers] == ["1", "0", "2", "0", "1", "0"]
 

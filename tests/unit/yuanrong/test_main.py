@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_it_runs_on_the_standard_library_alone() -> None:
 
 
 def test_settings_are_the_fields_of_their_types() -> None:
-    document = {
+    document: dict[str, Any] = {
         "node": {**NODE, "ports": {"etcd": 22440}},
         "agents": 2,
         "limits": {"deployment": 60},
@@ -59,7 +60,7 @@ def test_settings_are_the_fields_of_their_types() -> None:
     assert (read.node.ports.etcd, read.agents, read.limits.deployment) == (22440, 2, 60)
     assert read.deployment is not None
     assert read.deployment.mode == "mixed"
-    document["deployment"]["install_path"] = "yr/inner"  # type: ignore[index]
+    document["deployment"]["install_path"] = "yr/inner"
     below = settings(json.dumps(document)).deployment
     assert below is not None
     assert below.install_path == f"{sysconfig.get_path('platlib')}/yr/inner"

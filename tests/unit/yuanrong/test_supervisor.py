@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -83,7 +83,10 @@ def test_an_agent_waits_for_its_master_and_counts_nobody(tmp_path: Path) -> None
 
 def test_what_comes_back_in_time_is_said_and_ends_nothing(tmp_path: Path) -> None:
     runner = FakeRunner(tmp_path)
-    ill: Any = lambda: ["ds_worker does not listen"]  # noqa: E731
+
+    def ill() -> list[str]:
+        return ["ds_worker does not listen"]
+
     runner.looks = [ill, ill, list]
     said = supervise(runner, patience=60)
     assert "ill: ds_worker does not listen" in said
