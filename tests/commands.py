@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,11 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / "inventories" / "local"
 BIN = Path(sys.executable).parent
+
+
+def lab_name(name: str) -> str:
+    """Return the name of a test's lab in this checkout: a lab belongs to the one that made it."""
+    return f"{name}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)

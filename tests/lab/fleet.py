@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from tests.commands import ROOT, Result, command, pdinfra
+from tests.commands import ROOT, Result, command, lab_name, pdinfra
 
-LAB = "svc"
+LAB = lab_name("svc")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 HOSTS = INVENTORY / "hosts.yml"
 VARIABLES = INVENTORY / "group_vars" / "all.yml"

@@ -8,10 +8,10 @@ from pathlib import Path
 import docker
 from docker.models.containers import Container
 
-from tests.commands import ROOT, Result, command
+from tests.commands import ROOT, Result, command, lab_name
 
-NAME = "t1"
-OTHER = "t2"
+NAME = lab_name("t1")
+OTHER = lab_name("t2")
 INVENTORY = ROOT / "inventories" / f"lab-{NAME}"
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commands import ROOT, Result, command, pdinfra
+from tests.commands import ROOT, Result, command, lab_name, pdinfra
 
 pytestmark = pytest.mark.lab
 
-LAB = "gdoc"
+LAB = lab_name("gdoc")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 ROUTER, PREFILL, DECODE = "node1", "node2", "node3"
 TINY = ROOT / "roles" / "model" / "files" / "tiny-qwen2" / "model"

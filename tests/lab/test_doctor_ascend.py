@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commands import ROOT, Result, command, pdinfra
+from tests.commands import ROOT, Result, command, lab_name, pdinfra
 
 pytestmark = pytest.mark.lab
 
-LAB = "npu"
+LAB = lab_name("npu")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 SERVICE = {
     "pd_accelerator": "ascend",

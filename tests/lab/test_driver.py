@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.commands import ROOT, Result, command
+from tests.commands import ROOT, Result, command, lab_name
 
 pytestmark = pytest.mark.lab
 
-LAB = "driver"
+LAB = lab_name("driver")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 CONTAINER = f"pdinfra-lab-{LAB}-node1"
 MAKE = ROOT / "tests" / "sim" / "ascend" / "make-run"

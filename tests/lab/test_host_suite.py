@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.commands import ROOT, Result, command, pdinfra, playbook
+from tests.commands import ROOT, Result, command, lab_name, pdinfra, playbook
 
 pytestmark = pytest.mark.lab
 
-LAB = "suite"
+LAB = lab_name("suite")
 NODE = f"pdinfra-lab-{LAB}-node1"
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 IMAGE = "pdinfra-sim/standin:1"

@@ -20,11 +20,11 @@ import docker
 import pytest
 import yaml
 
-from tests.commands import ROOT, Result, command, playbook
+from tests.commands import ROOT, Result, command, lab_name, playbook
 
 pytestmark = pytest.mark.lab
 
-LAB = "img"
+LAB = lab_name("img")
 BYTES = 20_000_000
 TAG = uuid.uuid4().hex[:8]
 """Of this run alone: the lab's registry remembers what was pushed to it."""

@@ -13,10 +13,10 @@ import yaml
 
 from pdinfra.lab import state
 from pdinfra.lab.names import Lab, gateway
-from tests.commands import Result, command, playbook
+from tests.commands import Result, command, lab_name, playbook
 from tests.sim.hub import Faults, Hub
 
-NAME = "mod"
+NAME = lab_name("mod")
 REPO = "Org/Model-1B"
 PLAYBOOK = "tests/roles/models.yml"
 SIZE = 24 << 20

@@ -18,12 +18,12 @@ import pytest
 import yaml
 
 from pdinfra.lab.names import Lab
-from tests.commands import ROOT, Result, command, pdinfra, wait_until
+from tests.commands import ROOT, Result, command, lab_name, pdinfra, wait_until
 from tests.lab import yuanrong_sim as sim
 
 pytestmark = pytest.mark.lab
 
-LAB = "yrf"
+LAB = lab_name("yrf")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
 VARIABLES = INVENTORY / "group_vars" / "all.yml"
 MASTER, AGENT = ("node1", "pd-pd-yr-node1"), ("node2", "pd-pd-yr-node2")
