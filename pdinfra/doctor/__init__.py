@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from pdinfra.doctor import ascend, fleet, host, network, npu_ping, nvidia, reach, reachable, store
+from pdinfra.doctor import (
+    ascend,
+    fleet,
+    host,
+    network,
+    npu_ping,
+    nvidia,
+    rank_tables,
+    reach,
+    reachable,
+    store,
+)
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
@@ -38,6 +49,7 @@ def catalogue() -> tuple[Rule, ...]:
         *reach.RULES,
         *store.RULES,
         *ascend.RULES,
+        *rank_tables.RULES,
         *npu_ping.RULES,
         *nvidia.RULES,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdinfra.driver.look import planned
+from pdinfra.driver.look import look, planned
 from pdinfra.driver.run import environment, run_playbook
 from pdinfra.model.plan import HostPlan
 
@@ -35,6 +35,9 @@ def planned_hosts(inventory: Path, limit: str | None) -> tuple[HostPlan, ...]:
     Raises DriverError with every problem of the inventory, or if no host is left.
     """
     plan = planned(run_playbook("playbooks/validate.yml", inventory, limit=limit))
+    if plan.accelerator == "ascend":
+        # What its containers mount and read is known when the hosts were looked at.
+        plan = look(run_playbook("playbooks/look.yml", inventory, limit=limit)).plan
     if limit is None:
         return plan.hosts
     chosen = {host.name for host in _inventory(inventory, limit)[0].get_hosts()}

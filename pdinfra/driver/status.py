@@ -69,7 +69,10 @@ def status(
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
         # The guides' entry knows POST alone.
         method = "POST" if plan.cluster else "GET"
-        ready = list(pool.map(lambda member: client.healthy(member[3], method=method), members))
+        known = not plan.router.static
+        ready = list(
+            pool.map(lambda m: client.healthy(m[3], method=method, path_known=known), members)
+        )
     rows = [
         _row(member, containers, ready=answers)
         for member, answers in zip(members, ready, strict=True)

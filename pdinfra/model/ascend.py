@@ -108,3 +108,10 @@ class AscendFacts(Fact):
     def npu(self, device: int) -> Npu | None:
         """Return one device by its physical id."""
         return next((npu for npu in self.npus if npu.device == device), None)
+
+    def address(self, device: int) -> str | None:
+        """Return a device's address by hccn_tool, else by /etc/hccn.conf; None: neither has one."""
+        network = self.networks.get(device)
+        if network is not None and network.address:
+            return network.address
+        return self.conf.addresses.get(device) if self.conf else None

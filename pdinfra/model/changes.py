@@ -16,6 +16,7 @@ Kind = Literal[
     "image",
     "model",
     "certificate",
+    "ranktable",
     "etcd",
     "worker",
     "master",

@@ -172,6 +172,16 @@ class CertificateFact(Fact):
     addresses: tuple[str, ...] = ()
 
 
+class TextFact(Fact):
+    """A small file as it is; ``changed`` in seconds since the epoch."""
+
+    text: str
+    mode: int
+    uid: int
+    gid: int
+    changed: float
+
+
 class HostFacts(Fact):
     """One host now. Sizes in bytes, clock in seconds since the epoch.
 
@@ -203,6 +213,7 @@ class HostFacts(Fact):
     driver: DriverFact = DriverFact()
     certificates: dict[str, CertificateFact] = Field({}, description="By path.")
     notes: dict[str, str] = Field({}, description="By path: small files, without ends of lines.")
+    rank_tables: dict[str, TextFact] = Field({}, description="By path, in folders of digests.")
 
     def age(self, container_id: str) -> float | None:
         """Return for how many seconds a container has run, by this host's own clock; None: not."""

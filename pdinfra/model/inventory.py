@@ -98,12 +98,33 @@ class InstanceSettings(BaseModel):
     max_model_len: int | None = Field(
         None,
         ge=16,
-        description="Longest prompt plus answer, tokens. Default: the model's own; on CPU 8192.",
+        description=(
+            "Longest prompt plus answer, tokens. Default: the model's own; on CPU 8192, "
+            "ascendcloud 4096."
+        ),
     )
     block_size: int | None = Field(
         None,
         ge=1,
         description="KV block size, tokens. Default: vLLM's; on CPU a multiple of 32.",
+    )
+    max_num_seqs: int | None = Field(
+        None,
+        ge=1,
+        description="Most sequences that are computed at once. Default: vLLM's; ascendcloud 256.",
+    )
+    max_num_batched_tokens: int | None = Field(
+        None,
+        ge=16,
+        description=(
+            "Most tokens of one step. Default: vLLM's; ascendcloud max_model_len, which it must "
+            "not be below there."
+        ),
+    )
+    quantization: str | None = Field(
+        None,
+        min_length=1,
+        description="How the weights are quantized, for vLLM's --quantization. Default: not.",
     )
     gpu_memory_utilization: float | None = Field(
         None,
@@ -477,6 +498,33 @@ class HostSettings(InstanceSettings):
     ] = Field(
         "round_robin",
         description="How the router spreads requests.",
+    )
+
+    prefill_batching_policy: Literal["fcfs", "gtsf"] | None = Field(
+        None,
+        description=(
+            "ascendcloud only: the order in which prefill instances take requests: as they came, "
+            "or grouped by length with the shortest wait first. Default: fcfs."
+        ),
+    )
+    prefill_routing_policy: Literal["RoundRobin", "FreeKVFirst", "BLB"] | None = Field(
+        None,
+        description=(
+            "ascendcloud only: which prefill instance the scheduler gives a request to: the next "
+            "one, the one with most free KV, the one with fewest waiting. Default: RoundRobin."
+        ),
+    )
+    llm_tools_path: AbsolutePath = Field(
+        "/home/ma-user/AscendCloud/AscendCloud-LLM/llm_tools",
+        description="ascendcloud only: the guide's LLM_TOOLS_PATH, a folder of pd_image.",
+    )
+    container_user: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "ascendcloud only: user of pd_image that instances and scheduler run as. Default: "
+            "ma-user."
+        ),
     )
 
     etcd_port: Port = Field(2379, description="yuanrong only: etcd's port for its clients.")

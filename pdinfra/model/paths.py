@@ -5,6 +5,11 @@ from __future__ import annotations
 HOME = "/var/lib/pdinfra"
 
 
+def rank_table_dir(service: str) -> str:
+    """Return the folder of a host's rank tables."""
+    return f"{HOME}/{service}/ranktables"
+
+
 def socket_dir(service: str) -> str:
     """Return the folder of a worker's sockets: engines that have it too need not copy by TCP."""
     return f"{HOME}/{service}/sockets"

@@ -16,6 +16,8 @@ LABEL_ROLE = "pdinfra.role"
 LABEL_SPEC = "pdinfra.spec"
 LABEL_ENV = "pdinfra.env"
 """Names of the planned variables: an inspected container mixes them with its image's own."""
+LABEL_USER = "pdinfra.user"
+"""The planned user: an inspected container has its image's, where none is planned."""
 
 
 MEMBERS_FILE = "members.json"
@@ -59,7 +61,8 @@ class Healthcheck(Frozen):
 class ContainerSpec(Frozen):
     """What makes a container what it is. Two equal specs are the same container.
 
-    Sizes are bytes; ``memory`` 0 means no limit. ``gpus`` are NVIDIA device ids.
+    Sizes are bytes; ``memory`` 0 means no limit. ``gpus`` are NVIDIA device ids. ``user`` None is
+    the image's own.
     """
 
     image: str
@@ -80,13 +83,16 @@ class ContainerSpec(Frozen):
     restart_policy: str = "unless-stopped"
     stop_timeout: int = 30
     healthcheck: Healthcheck
+    user: str | None = None
     log_max_size: str = "50m"
     log_max_file: str = "3"
 
     @property
     def digest(self) -> str:
         """The ``pdinfra.spec`` label: 16 hex digits over the canonical JSON of the spec."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        # Without what is not set: a field that is new in this class changes no container.
+        data = self.model_dump(mode="json", exclude_none=True)
+        text = json.dumps(data, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -172,9 +178,10 @@ class Share(Frozen):
 
 
 class Instance(Frozen):
-    """One engine: where it is and what it owns. Ports are all planned, none is random.
+    """One engine: where it is and what it owns.
 
-    ``load_format`` is where its weights come from: ``auto`` (disk) or ``yuanrong``.
+    ``kv_port`` and ``internal_port`` are 0 on a stack that plans none. ``load_format`` is where its
+    weights come from: ``auto`` (disk) or ``yuanrong``.
     """
 
     id: str
@@ -201,7 +208,8 @@ class Member(Frozen):
 class Router(Frozen):
     """The OpenAI-compatible entry. ``url`` is the one that clients use.
 
-    Its members are not part of its container: they are a file in ``members_dir`` on the host.
+    Its members are not part of its container: they are a file in ``members_dir`` on the host. A
+    ``static`` one is told its members when it starts; it is started after them.
     """
 
     id: str = "router"
@@ -214,6 +222,7 @@ class Router(Frozen):
     members: tuple[Member, ...]
     members_dir: str
     drain_seconds: int
+    static: bool = False
 
 
 class EtcdMember(Frozen):
@@ -292,6 +301,19 @@ class Cluster(Frozen):
         return next(node for node in self.nodes if node.master)
 
 
+class RankTables(Frozen):
+    """Which rank tables the engines read, and where hosts keep them: ``folder/DIGEST/FILE``.
+
+    A folder's name is the digest of what its readers depend on, and part of their environment: a
+    container that reads another table is another container, and one that starts again by itself
+    finds what it had. The tables' text needs the devices' addresses, so it comes after the facts.
+    """
+
+    format: Literal["ascendcloud", "vllm-ascend"]
+    folder: str
+    environment: tuple[str, ...]
+
+
 class Identity(Frozen):
     """The files of a host's certificate: ``folder`` has ca.crt, node.crt and node.key.
 
@@ -358,6 +380,7 @@ class Observe(Frozen):
     router: str = Field("", description="URL to ask for the members, on the router's host.")
     certificates: tuple[str, ...] = Field((), description="Certificates to read, without keys.")
     notes: tuple[str, ...] = Field((), description="Small files to read, that containers write.")
+    rank_tables: str = Field("", description="Folder of rank tables, read whole; empty: none.")
 
 
 class Basics(Frozen):
@@ -420,6 +443,7 @@ class Plan(Frozen):
     cluster: Cluster | None = Field(
         None, description="openYuanrong's full mode: `instances` is empty, they are its actors."
     )
+    rank_tables: RankTables | None = None
     hosts: tuple[HostPlan, ...]
 
     @property

@@ -53,6 +53,8 @@ def unseen_changes(plan: HostPlan) -> list[Change]:
     wanted += [("image", image.ref) for image in plan.images]
     wanted += [("model", model.path) for model in plan.models if model.source != "directory"]
     wanted += [("certificate", plan.identity.folder)] if plan.identity else []
+    tables = plan.observe.rank_tables
+    wanted += [("ranktable", tables)] if tables and plan.containers else []
     wanted += [(container.kind, container.id) for container in plan.containers]
     reason = "planned; the host was not looked at"
     return unseen_driver_changes(plan, reason) + [
@@ -225,9 +227,9 @@ def stages(changes: Iterable[Change], *, check: bool) -> list[Kind]:
         return [
             stage
             for stage in ordered
-            if stage in ("host", "driver", "engine", "model", "certificate")
+            if stage in ("host", "driver", "engine", "model", "certificate", "ranktable")
         ]
-    before = ("host", "driver", "runtime", "image", "model", "certificate")
+    before = ("host", "driver", "runtime", "image", "model", "certificate", "ranktable")
     if todo & set(before):
         return [stage for stage in ordered if stage in before]
     return ordered

@@ -27,11 +27,11 @@ from pdinfra.model.plan import (
     Worker,
 )
 from pdinfra.model.plan import Node as PlannedNode
-from pdinfra.planning.containers import ASCEND_CONTROL, ASCEND_MOUNTS, GIB, MIB, container
+from pdinfra.planning.containers import GIB, MIB, container
 from pdinfra.planning.operator_image import release_of
 from pdinfra.planning.place import SHM_GIB, host_part, socket, url
 from pdinfra.planning.ports import YUANRONG_PURPOSES
-from pdinfra.stacks.base import Engine
+from pdinfra.stacks.base import ASCEND_CONTROL, VLLM_ASCEND_MOUNTS, Engine
 from pdinfra.yuanrong.commands import Node, Ports
 from pdinfra.yuanrong.environment import Deployment
 from pdinfra.yuanrong.runner import AGENTS, DEPLOYED
@@ -251,7 +251,7 @@ def _spec(
     devices = sorted({device for engine in engines for device in engine.instance.devices})
     model = engines[0].model_path
     mounts = [Mount(source=model, target=model)]
-    mounts += [Mount(source=path, target=path) for path in ASCEND_MOUNTS]
+    mounts += VLLM_ASCEND_MOUNTS
     mounts.append(Mount(source=state, target=state, read_only=False))
     shared = SHM_GIB["ascend"] if own.shm_gib is None else own.shm_gib
     return ContainerSpec(

@@ -8,7 +8,6 @@ from typing import Literal
 
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Plan
 from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
 from pdinfra.planning.changes import host_changes, removals
 from pdinfra.planning.deployment import (
@@ -18,6 +17,9 @@ from pdinfra.planning.deployment import (
     with_master,
 )
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
+from pdinfra.planning.rank_tables import Finished
+from pdinfra.planning.table_changes import NO_TABLES, table_work, with_tables
+from pdinfra.planning.waves import second_wave
 from pdinfra.planning.work import HostWork, host_work, with_shares
 
 Mode = Literal["converge", "again", "look", "doctor", "down"]
@@ -29,10 +31,14 @@ class Comparison:
 
     changes: list[Change]
     work: dict[str, HostWork]
+    waves: int = 1
 
 
-def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool) -> Comparison:
+def compare(
+    finished: Finished, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool
+) -> Comparison:
     """Compare all observed hosts at once. ``down`` removes every container of the service."""
+    plan = finished.plan
     hosts = [host for host in plan.hosts if host.name in facts]
     members = NO_MEMBERS
     basics: dict[str, BasicsWork] = {}
@@ -48,6 +54,7 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
         }
         everything = [change for mine in by_host.values() for change in mine]
         by_host = {n: with_master(plan, facts, mine, everything) for n, mine in by_host.items()}
+        by_host = with_tables(finished, facts, by_host)
         everything = [change for mine in by_host.values() for change in mine]
         members = member_work(plan, facts, everything)
         if plan.router.host in by_host:
@@ -56,6 +63,8 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
         by_host[plan.router.host] += deployment_changes(
             plan, facts, everything, down=mode == "down"
         )
+    every = [change for mine in by_host.values() for change in mine]
+    later = second_wave(plan, facts, every)
     work = {
         host.name: host_work(
             host,
@@ -63,11 +72,14 @@ def compare(plan: Plan, facts: Mapping[str, HostFacts], mode: Mode, *, check: bo
             check=check,
             basics=basics.get(host.name, NO_BASICS),
             members=members if host.name == plan.router.host else NO_MEMBERS,
+            later=later,
+            rank_tables=NO_TABLES
+            if mode == "down"
+            else table_work(finished, host.name, facts[host.name]),
             deployment=deployment_work(plan, facts, by_host.get(plan.router.host, ()))
             if host.name == plan.router.host
             else NO_DEPLOYMENT,
         )
         for host in hosts
     }
-    changes = [change for mine in by_host.values() for change in mine]
-    return Comparison(changes, with_shares(plan, work))
+    return Comparison(every, with_shares(plan, work), waves=2 if later else 1)

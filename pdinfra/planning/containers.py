@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pdinfra.model.plan import (
     LABEL_ENV,
@@ -10,6 +11,7 @@ from pdinfra.model.plan import (
     LABEL_ROLE,
     LABEL_SERVICE,
     LABEL_SPEC,
+    LABEL_USER,
     Container,
     ContainerKind,
     ContainerSpec,
@@ -17,22 +19,10 @@ from pdinfra.model.plan import (
     Mount,
     Router,
 )
-from pdinfra.stacks.base import Engine, Launch
+from pdinfra.stacks.base import ASCEND_CONTROL, Engine, Launch
 
 GIB = 1024**3
 MIB = 1024**2
-
-ASCEND_CONTROL = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
-ASCEND_MOUNTS = (
-    "/usr/local/dcmi",
-    "/usr/local/bin/npu-smi",
-    "/usr/local/Ascend/driver/lib64",
-    "/usr/local/Ascend/driver/version.info",
-    "/usr/local/Ascend/driver/tools/hccn_tool",
-    "/etc/ascend_install.info",
-    "/etc/hccn.conf",
-)
-"""vllm-ascend's documented mounts; without the last one KV transfer gives garbage (#7711)."""
 
 NVIDIA_ULIMITS = ("memlock:-1:-1", "stack:67108864:67108864")
 """Guide vllm-pd-connectors."""
@@ -43,12 +33,12 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
     settings = engine.settings
     ascend = engine.accelerator == "ascend"
     mounts = [Mount(source=engine.model_path, target=engine.model_path)]
-    mounts += [Mount(source=path, target=path) for path in ASCEND_MOUNTS if ascend]
+    mounts += launch.driver if ascend else ()
     mounts += launch.mounts
     devices = [f"/dev/davinci{n}" for n in engine.instance.devices if ascend]
     gpus = [str(n) for n in engine.instance.devices if engine.accelerator == "nvidia"]
-    # Vendor images run as root and count on Docker's default capabilities; ours does not.
-    drop_all = engine.accelerator == "cpu" and not settings.privileged
+    # Vendor images that run as root count on Docker's default capabilities; others have none.
+    drop_all = (engine.accelerator == "cpu" or launch.user) and not settings.privileged
     return ContainerSpec(
         image=image,
         command=launch.command,
@@ -63,12 +53,26 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
         security_opts=() if settings.privileged else ("no-new-privileges",),
         privileged=settings.privileged,
         # A real model loads for minutes; a probe must not kill it (or call it sick) before.
-        healthcheck=_healthcheck(f"{engine.instance.url}/health", start_period=1800),
+        healthcheck=_healthcheck(
+            f"{engine.instance.url}/health", start_period=1800, health=launch.health
+        ),
+        user=launch.user,
     )
 
 
 def router_spec(image: str, launch: Launch, router: Router) -> ContainerSpec:
     """Return the router's container. Who its members are is in a file: they come and go."""
+    if router.static:
+        return ContainerSpec(
+            image=image,
+            command=launch.command,
+            env=launch.env,
+            devices=launch.devices,
+            mounts=launch.mounts,
+            shm_size=GIB,
+            healthcheck=_healthcheck(f"{router.url}/health", 300, health=launch.health),
+            user=launch.user,
+        )
     return ContainerSpec(
         image=image,
         command=launch.command,
@@ -96,6 +100,7 @@ def container(
         LABEL_ROLE: role,
         LABEL_SPEC: spec.digest,
         LABEL_ENV: ",".join(sorted(spec.env)),
+        **({LABEL_USER: spec.user} if spec.user else {}),
     }
     return Container(
         id=part,
@@ -108,10 +113,18 @@ def container(
     )
 
 
-def _healthcheck(url: str, start_period: int) -> Healthcheck:
+def _healthcheck(
+    url: str, start_period: int, *, health: Literal["ok", "answers"] = "ok"
+) -> Healthcheck:
     """Return a probe by curl, which every image of a stack has."""
+    ask = ("curl", "-fsS", "-o", "/dev/null", "--noproxy", "*", "-m", "4", url)
+    test: tuple[str, ...] = ("CMD", *ask)
+    if health == "answers":
+        # 000 is no answer at all; a path that is not known is a good one.
+        code = "curl -s -o /dev/null -w '%{http_code}' --noproxy '*' -m 4 " + url
+        test = ("CMD-SHELL", f'case "$({code})" in 000|5??) exit 1;; esac')
     return Healthcheck(
-        test=("CMD", "curl", "-fsS", "-o", "/dev/null", "--noproxy", "*", "-m", "4", url),
+        test=test,
         interval=5,
         timeout=5,
         retries=3,

@@ -33,7 +33,7 @@ def member_changes(
     plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change]
 ) -> list[Change]:
     """Return who joins and who leaves a router that goes on running; changes: all hosts'."""
-    if _made(plan, changes) or (now := _now(plan, facts)) is None:
+    if plan.router.static or _made(plan, changes) or (now := _now(plan, facts)) is None:
         return []
     wanted = _wanted(plan, facts, now)
     leave = f"leaves the router, after its running requests (at most {plan.router.drain_seconds} s)"
@@ -52,6 +52,8 @@ def member_work(
     plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change]
 ) -> MemberWork:
     """Return the steps for the router's host; changes: all hosts', without those of members."""
+    if plan.router.static:
+        return NO_MEMBERS
     if plan.router.host not in facts or not any(c.kind == "router" for c in changes):
         return NO_MEMBERS
     now = _now(plan, facts)

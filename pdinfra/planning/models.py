@@ -57,14 +57,19 @@ def model_name(settings: HostSettings) -> str:
 
 
 def host_models(
-    host: Host, inventory: Inventory, parallel: Sequence[int], assets: Assets
+    host: Host,
+    inventory: Inventory,
+    parallel: Sequence[int],
+    assets: Assets,
+    *,
+    router: bool = False,
 ) -> tuple[Model, ...]:
     """Return the model directories that a host needs.
 
     parallel: the tensor parallel sizes of its engines. A host without engines needs a model only
-    if others copy it from there.
+    if others copy it from there, or if the router on it reads one.
     """
-    if not parallel and not _receivers(host, inventory):
+    if not parallel and not router and not _receivers(host, inventory):
         return ()
     settings = host.settings
     path = model_path(host, assets)

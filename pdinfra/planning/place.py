@@ -87,14 +87,25 @@ def wanted(host: Host) -> list[Wanted]:
 
 
 def place(
-    host: Host, accelerator: Accelerator, service: str, model_path: str, model_name: str
+    host: Host,
+    accelerator: Accelerator,
+    service: str,
+    model_path: str,
+    model_name: str,
+    *,
+    side_channels: bool,
 ) -> tuple[list[Engine], list[Problem]]:
-    """Return a host's engines with devices and ports, and what is wrong with them."""
+    """Return a host's engines with devices and ports, and what is wrong with them.
+
+    side_channels: whether the stack tells engines more ports than that of the API.
+    """
     mine = wanted(host)
     devices, problems = _devices(host, mine, accelerator)
     engines = []
     for want, cards in zip(mine, devices, strict=True):
         instance = _instance(want, cards, accelerator, service)
+        if not side_channels:
+            instance = instance.model_copy(update={"kv_port": 0, "internal_port": 0})
         engines.append(
             Engine(
                 instance=instance,
@@ -163,6 +174,7 @@ def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:
         return value if isinstance(value, int) else default
 
     share = want.get("gpu_memory_utilization")
+    quantization = want.get("quantization")
     env: dict[str, str] = {}
     args: list[str] = []
     for layer in (want.host.settings, getattr(want.host.settings, want.role), want.entry):
@@ -171,6 +183,9 @@ def engine_settings(want: Wanted, accelerator: Accelerator) -> EngineSettings:
     return EngineSettings(
         dtype=str(pick("dtype", "float32" if cpu else "auto")),
         max_model_len=optional_int("max_model_len", 8192 if cpu else None),
+        max_num_seqs=optional_int("max_num_seqs", None),
+        max_num_batched_tokens=optional_int("max_num_batched_tokens", None),
+        quantization=quantization if isinstance(quantization, str) else None,
         block_size=optional_int("block_size", None),
         gpu_memory_utilization=share if isinstance(share, float) else None,
         kv_cache_gib=want.number("kv_cache_gib", 1),

@@ -9,7 +9,7 @@ from typing import Literal
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Host, HostSettings, Inventory
-from pdinfra.model.paths import HOME
+from pdinfra.model.paths import HOME, rank_table_dir
 from pdinfra.model.plan import (
     COMPUTES,
     MEMBERS_FILE,
@@ -55,6 +55,8 @@ from pdinfra.planning.models import (
 from pdinfra.planning.operator_image import operator_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
+from pdinfra.planning.rank_tables import rank_tables
+from pdinfra.planning.stack_only import stack_only_problems
 from pdinfra.planning.store import (
     identity,
     store,
@@ -93,7 +95,14 @@ def build(
     for host in inventory.hosts:
         path = model_path(host, assets)
         name = model_name(host.settings)
-        engines[host.name], found = place(host, service.accelerator, service.service, path, name)
+        engines[host.name], found = place(
+            host,
+            service.accelerator,
+            service.service,
+            path,
+            name,
+            side_channels=stack.side_channels,
+        )
         problems += found
         problems += image_problems(host, service.accelerator)
         problems += model_problems(host, inventory)
@@ -117,10 +126,12 @@ def build(
     }
     addresses = {host.name: host.address for host in inventory.hosts}
     problems += port_problems(ports, addresses, service.accelerator, direct=not clustered)
+    everything = [engine for mine in engines.values() for engine in mine]
+    problems += stack.engine_problems(everything)
+    problems += stack_only_problems(inventory)
     problems += _id_problems(instances)
     problems += _loopback_problems(inventory)
     problems += _model_name_problems(inventory)
-    everything = [engine for mine in engines.values() for engine in mine]
     problems += shared_device_problems(inventory.hosts, everything)
     if problems:
         raise InvalidInventoryError(problems)
@@ -141,12 +152,13 @@ def build(
         router=router,
         store=store_of_nodes(inventory, made.nodes) if made else kept,
         cluster=made,
+        rank_tables=rank_tables(inventory),
         hosts=tuple(
             _host_plan(
                 host,
                 inventory,
                 engines[host.name],
-                _router_container(stack, router, host, assets)
+                _router_container(stack, router, host, assets, everything)
                 if host is inventory.router and not made
                 else None,
                 ports[host.name],
@@ -177,6 +189,7 @@ def _router(host: Host, instances: Sequence[Instance]) -> Router:
         members=tuple(Member(id=i.id, role=i.role, url=i.url) for i in instances),
         members_dir=f"{HOME}/{settings.service}/router",
         drain_seconds=settings.drain_seconds,
+        static=STACKS[settings.stack].static,
     )
 
 
@@ -187,13 +200,13 @@ def _reachable(host: Host) -> str:
 
 
 def _router_container(
-    stack: StackModule, router: Router, host: Host, assets: Assets
+    stack: StackModule, router: Router, host: Host, assets: Assets, engines: Sequence[Engine]
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
-    launch = stack.router(router, host.settings, _router_bind(host))
+    launch = stack.router(router, host, _router_bind(host), engines)
     if not launch.command:
         return None
-    spec = router_spec(router_image(host, assets).ref, launch, router)
+    spec = router_spec(_router_image(host, assets).ref, launch, router)
     return container(host.settings.service, router.id, "router", host.name, "router", spec)
 
 
@@ -233,11 +246,12 @@ def _host_plan(
             container(service.service, instance.id, instance.role, host.name, "instance", spec)
         )
     if router is not None:
-        image = router_image(host, assets)
+        image = _router_image(host, assets)
         images[image.ref] = image
         containers.append(router)
     sizes = [engine.instance.tensor_parallel_size for engine in engines]
-    models = host_models(host, inventory, sizes, assets)
+    reads = router is not None and stack.static
+    models = host_models(host, inventory, sizes, assets, router=reads)
     return HostPlan(
         name=host.name,
         address=host.address,
@@ -248,7 +262,7 @@ def _host_plan(
         share=model_share(host, inventory, assets),
         containers=tuple(containers),
         ports=tuple(ports),
-        files=_files(models, router),
+        files=_files(models, None if stack.static else router),
         neighbours=neighbours,
         memory=_memory(engines)
         + (ROUTER_BYTES if router else 0)
@@ -268,14 +282,21 @@ def _host_plan(
             accelerator=service.accelerator,
             devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
             mounts=_mount_sources(containers, models),
-            router=entry,
+            router="" if stack.static else entry,
             certificates=(f"{certificate.folder}/ca.crt", f"{certificate.folder}/node.crt")
             if certificate
             else (),
             notes=(made.deployed, made.agents) if made and host is inventory.router else (),
+            rank_tables=rank_table_dir(service.service) if rank_tables(inventory) else "",
         ),
         basics=_basics(service) if names is not None else None,
     )
+
+
+def _router_image(host: Host, assets: Assets) -> Image:
+    """Return the image of the router: a static one comes with the engines."""
+    static = STACKS[host.settings.stack].static
+    return engine_image(host, assets) if static else router_image(host, assets)
 
 
 def _names(inventory: Inventory) -> tuple[str, ...] | None:
@@ -330,10 +351,9 @@ def _neighbours(
 def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> tuple[str, ...]:
     """Return what engines mount of the driver: not the models, which have facts of their own."""
     engines = [container for container in containers if container.kind in COMPUTES]
-    mounts = [mount for engine in engines for mount in engine.spec.mounts]
-    # What they write is ours, and not of the driver.
-    sources = {mount.source for mount in mounts if mount.read_only}
-    return tuple(sorted(sources - {model.path for model in models}))
+    sources = {mount.source for engine in engines for mount in engine.spec.mounts}
+    own = {source for source in sources if source.startswith(f"{HOME}/")}
+    return tuple(sorted(sources - own - {model.path for model in models}))
 
 
 def _memory(engines: Sequence[Engine]) -> int:
@@ -347,8 +367,11 @@ def _memory(engines: Sequence[Engine]) -> int:
 
 def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:
     """Return all ports that open on one host."""
-    ports = [port for engine in engines for port in instance_ports(engine.instance, engine.address)]
-    return ports + (router_ports(router, _router_bind(host)) if router else [])
+    # AscendCloud's guide binds everything to all addresses.
+    every = "0.0.0.0" if STACKS[host.settings.stack].static else None
+    ports = [p for e in engines for p in instance_ports(e.instance, every or e.address)]
+    bind = host.settings.router_bind or every or host.address
+    return ports + (router_ports(router, bind) if router else [])
 
 
 def _node_ports(host: Host, inventory: Inventory) -> list[ListenPort]:

@@ -53,17 +53,21 @@ def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
         return ListenPort(port=number, address=address, owner=instance.id, purpose=purpose)
 
     ports = [port(instance.port, "API")]
-    if instance.role != "mixed":
+    if instance.role != "mixed" and instance.kv_port:
         ranks = range(instance.tensor_parallel_size)
         ports += [port(instance.kv_port + rank, "KV side channel") for rank in ranks]
-    ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
+    if instance.internal_port:
+        ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports
 
 
 def router_ports(router: Router, address: str) -> list[ListenPort]:
     """Return the ports that the router opens."""
+    api = ListenPort(port=router.port, address=address, owner=router.id, purpose="API")
+    if router.static:
+        return [api]
     return [
-        ListenPort(port=router.port, address=address, owner=router.id, purpose="API"),
+        api,
         ListenPort(port=router.metrics_port, address=address, owner=router.id, purpose="metrics"),
         *(
             ListenPort(

@@ -79,7 +79,7 @@ def _all(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
     # NIXL and Mooncake alike: decode fetches, so it asks prefill where the KV lies.
     for source in dict.fromkeys(instance.host for instance in plan.by_role("decode")):
         for prefill in plan.by_role("prefill"):
-            for rank in range(prefill.tensor_parallel_size):
+            for rank in range(prefill.tensor_parallel_size if prefill.kv_port else 0):
                 yield link(source, prefill, prefill.kv_port + rank, "kv")
 
 

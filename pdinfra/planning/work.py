@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,15 +13,20 @@ from pdinfra.planning.changes import stages
 from pdinfra.planning.deployment import NO_DEPLOYMENT, DeploymentWork
 from pdinfra.planning.drivers import DriverWork, driver_work
 from pdinfra.planning.members import NO_MEMBERS, MemberWork
+from pdinfra.planning.table_changes import NO_TABLES, TableWork
 
 
 class ContainerWork(BaseModel):
-    """A container to start; ``recreate`` when one of that name is there and must go first."""
+    """A container to start; ``recreate`` when one of that name is there and must go first.
+
+    ``wave``: 1 is started only when all of 0 is healthy.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     container: Container
     recreate: bool
+    wave: int = 0
 
 
 class ModelWork(BaseModel):
@@ -73,6 +78,7 @@ class HostWork(BaseModel):
     wait_for: tuple[str, ...]
     members: MemberWork = NO_MEMBERS
     deployment: DeploymentWork = NO_DEPLOYMENT
+    rank_tables: TableWork = NO_TABLES
 
 
 def with_shares(plan: Plan, work: Mapping[str, HostWork]) -> dict[str, HostWork]:
@@ -105,16 +111,20 @@ def host_work(
     basics: BasicsWork = NO_BASICS,
     members: MemberWork = NO_MEMBERS,
     deployment: DeploymentWork = NO_DEPLOYMENT,
+    later: Collection[str] = (),
+    rank_tables: TableWork = NO_TABLES,
 ) -> HostWork:
     """Return the work that makes one host equal to the plan.
 
-    members, deployment: on the router's host.
+    members, deployment: on the router's host. later: instances of the second wave.
     """
     todo = {(change.kind, change.id): change.action for change in changes}
 
     def containers(kind: Kind) -> tuple[ContainerWork, ...]:
         return tuple(
-            ContainerWork(container=c, recreate=todo[kind, c.id] == "replace")
+            ContainerWork(
+                container=c, recreate=todo[kind, c.id] == "replace", wave=int(c.id in later)
+            )
             for c in plan.containers
             if todo.get((kind, c.id)) in ("create", "replace")
         )
@@ -151,6 +161,7 @@ def host_work(
         wait_for=tuple(container.id for container in plan.containers),
         members=members,
         deployment=deployment,
+        rank_tables=rank_tables,
     )
 
 

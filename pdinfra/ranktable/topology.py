@@ -77,13 +77,12 @@ class File:
 
 def problems(topology: Topology) -> list[Problem]:
     """Return everything that makes a table useless before one is written, each with its fix."""
-    return [
-        *_addresses(topology),
-        *_sizes(topology),
-        *_devices(topology),
-        *_device_ips(topology),
-        *_names(topology),
-    ]
+    return [*place_problems(topology), *_devices(topology), *_device_ips(topology)]
+
+
+def place_problems(topology: Topology) -> list[Problem]:
+    """Return what can be told without the devices' addresses; shared devices are not among it."""
+    return [*_addresses(topology), *_sizes(topology), *_names(topology)]
 
 
 def _addresses(topology: Topology) -> Iterator[Problem]:

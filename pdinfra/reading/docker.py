@@ -12,6 +12,7 @@ from pdinfra.model.plan import (
     LABEL_ROLE,
     LABEL_SERVICE,
     LABEL_SPEC,
+    LABEL_USER,
     ContainerSpec,
     Healthcheck,
     Mount,
@@ -67,12 +68,12 @@ def container_fact(inspect: Mapping[str, Any]) -> ContainerFact:
         exit_code=state.get("ExitCode", 0),
         restarts=inspect.get("RestartCount", 0),
         image_id=inspect.get("Image", ""),
-        spec=_spec(inspect, labels.get(LABEL_ENV, "")),
+        spec=_spec(inspect, labels.get(LABEL_ENV, ""), planned_user=LABEL_USER in labels),
         last_log=tuple(inspect.get("pdinfra_log") or ()),
     )
 
 
-def _spec(inspect: Mapping[str, Any], env_names: str) -> ContainerSpec:
+def _spec(inspect: Mapping[str, Any], env_names: str, *, planned_user: bool) -> ContainerSpec:
     """Read back what made the container, so that a drift by hand shows as well."""
     config, host = inspect["Config"], inspect["HostConfig"]
     planned = set(filter(None, env_names.split(",")))
@@ -105,6 +106,7 @@ def _spec(inspect: Mapping[str, Any], env_names: str) -> ContainerSpec:
         restart_policy=(host.get("RestartPolicy") or {}).get("Name", ""),
         stop_timeout=config.get("StopTimeout") or 10,
         healthcheck=_healthcheck(config.get("Healthcheck") or {}),
+        user=config.get("User") if planned_user else None,
         log_max_size=logs.get("max-size", ""),
         log_max_file=logs.get("max-file", ""),
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
 
-from pdinfra.model.facts import ContainerFact, HostFacts, PortFact
+from pdinfra.model.facts import ContainerFact, HostFacts, PortFact, TextFact
 from pdinfra.model.plan import Member
 from pdinfra.reading.ascend import ascend_facts
 from pdinfra.reading.certificate import certificate_facts
@@ -48,6 +48,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         members=_members(raw.get("router")),
         driver=driver_fact(files),
         certificates=certificate_facts(raw.get("certificates", {})),
+        rank_tables={p: TextFact.model_validate(f) for p, f in raw.get("rank_tables", {}).items()},
         notes={path: text.strip() for path, text in raw.get("notes", {}).items() if text},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pdinfra.model.inventory import Stack
+from pdinfra.stacks.ascendcloud import AscendCloudStack
 from pdinfra.stacks.base import StackModule
 from pdinfra.stacks.later import LaterStack
 from pdinfra.stacks.native import NativeStack
@@ -11,6 +12,6 @@ from pdinfra.stacks.yuanrong import YuanrongStack
 STACKS: dict[Stack, StackModule] = {
     "native": NativeStack(),
     "yuanrong": YuanrongStack(),
-    "ascendcloud": LaterStack("ascendcloud"),
+    "ascendcloud": AscendCloudStack(),
     "ray": LaterStack("ray"),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 from pdinfra.model.addresses import is_loopback
-from pdinfra.model.inventory import Accelerator, HostSettings, Inventory
+from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
 from pdinfra.model.plan import MEMBERS_FILE, Instance, Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.versions.connectors import connectors
@@ -26,6 +27,9 @@ class EngineSettings:
 
     dtype: str
     max_model_len: int | None
+    max_num_seqs: int | None
+    max_num_batched_tokens: int | None
+    quantization: str | None
     block_size: int | None
     gpu_memory_utilization: float | None
     kv_cache_gib: int
@@ -51,13 +55,40 @@ class Engine:
     model_name: str
 
 
+ASCEND_CONTROL = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
+VLLM_ASCEND_MOUNTS = tuple(
+    Mount(source=path, target=path)
+    for path in (
+        "/usr/local/dcmi",
+        "/usr/local/bin/npu-smi",
+        "/usr/local/Ascend/driver/lib64",
+        "/usr/local/Ascend/driver/version.info",
+        "/usr/local/Ascend/driver/tools/hccn_tool",
+        "/etc/ascend_install.info",
+        "/etc/hccn.conf",
+    )
+)
+"""vllm-ascend's documented mounts; without the last one KV transfer gives garbage (#7711).
+
+npu-smi is mounted from where the host has it.
+"""
+
+
 @dataclass(frozen=True)
 class Launch:
-    """A container's command line, environment, and what it needs of the host besides the model."""
+    """A container's command line, environment, and what it needs of the host besides the model.
+
+    ``driver`` is what engines on Ascend mount of the host's driver. ``health``: whether /health
+    must say 200, or any answer that is no server's fault is good (its path is not known).
+    """
 
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    driver: tuple[Mount, ...] = VLLM_ASCEND_MOUNTS
+    devices: tuple[str, ...] = ()
+    user: str | None = None
+    health: Literal["ok", "answers"] = "ok"
 
 
 class StackModule(Protocol):
@@ -65,6 +96,10 @@ class StackModule(Protocol):
 
     stores: bool
     """Whether openYuanrong's data system belongs to it."""
+    static: bool
+    """Whether the router is told its members when it starts: then it starts after them."""
+    side_channels: bool
+    """Whether engines are told the ports of their KV side channels and of their processes."""
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False while roles for it do not exist: it validates and plans, `up` says so."""
@@ -78,6 +113,10 @@ class StackModule(Protocol):
         """Return what this stack cannot do of the inventory."""
         ...
 
+    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
+        """Return what this stack cannot do of the engines as they were placed."""
+        ...
+
     def protocol(self, service: HostSettings) -> str:
         """Return how a request is handed from prefill to decode (see verify)."""
         ...
@@ -86,8 +125,8 @@ class StackModule(Protocol):
         """Return how to start one engine."""
         ...
 
-    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
-        """Return how to start the router, whose members it reads from a file."""
+    def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
+        """Return how to start the router; engines: all of the service's, in the plan's order."""
         ...
 
 
@@ -104,6 +143,12 @@ def serve(engine: Engine) -> Launch:
     ]  # fmt: skip
     if settings.max_model_len is not None:
         command += ["--max-model-len", str(settings.max_model_len)]
+    if settings.max_num_seqs is not None:
+        command += ["--max-num-seqs", str(settings.max_num_seqs)]
+    if settings.max_num_batched_tokens is not None:
+        command += ["--max-num-batched-tokens", str(settings.max_num_batched_tokens)]
+    if settings.quantization is not None:
+        command += ["--quantization", settings.quantization]
     if settings.block_size is not None:
         command += ["--block-size", str(settings.block_size)]
     if settings.gpu_memory_utilization is not None:
@@ -121,14 +166,14 @@ def serve(engine: Engine) -> Launch:
 
 def finish(launch: Launch, engine: Engine) -> Launch:
     """Add the user's own arguments and environment, which win."""
-    return Launch(
-        (*launch.command, *engine.settings.engine_args),
-        {**launch.env, **engine.settings.env},
-        launch.mounts,
+    return replace(
+        launch,
+        command=(*launch.command, *engine.settings.engine_args),
+        env={**launch.env, **engine.settings.env},
     )
 
 
-def front(router: Router, host: HostSettings, bind: str) -> Launch:
+def front(router: Router, host: Host, bind: str) -> Launch:
     """Return `vllm-router` behind the front that changes its members without a restart."""
     own = [
         "python", "-m", "pdinfra_router",
@@ -142,7 +187,7 @@ def front(router: Router, host: HostSettings, bind: str) -> Launch:
     ]  # fmt: skip
     command = [
         "vllm-router",
-        "--policy", host.router_policy,
+        "--policy", host.settings.router_policy,
         "--intra-node-data-parallel-size", "1",
         # The defaults (30 s and 60 s) leave a member that came back unused for minutes.
         "--worker-startup-check-interval", "1",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pdinfra.model.inventory import HostSettings, Inventory, Stack
+from collections.abc import Sequence
+
+from pdinfra.model.inventory import Host, HostSettings, Inventory, Stack
 from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, finish, serve
@@ -12,6 +14,8 @@ class LaterStack:
     """Placement, devices and ports of a stack whose own wiring comes later."""
 
     stores = False
+    static = False
+    side_channels = True
 
     def __init__(self, name: Stack) -> None:
         """Remember which stack this stands for."""
@@ -29,6 +33,10 @@ class LaterStack:
         """Return nothing: only what all stacks share is checked so far."""
         return []
 
+    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
+        """Return nothing: all of it can be told from the inventory."""
+        return []
+
     def protocol(self, service: HostSettings) -> str:
         """Return the stack's name: verify knows no protocol for it yet."""
         return self.name
@@ -37,6 +45,6 @@ class LaterStack:
         """Return the plain engine; the stack's wiring is not part of it yet."""
         return finish(serve(engine), engine)
 
-    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+    def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
         """Return no command: the stack brings its own entry."""
         return Launch(())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from pdinfra.model.inventory import HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
@@ -17,6 +18,8 @@ class NativeStack:
     """vLLM engines that hand KV over by a connector; the router starts each request on prefill."""
 
     stores = False
+    static = False
+    side_channels = True
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""
@@ -29,6 +32,10 @@ class NativeStack:
     def problems(self, inventory: Inventory) -> list[Problem]:
         """Refuse connectors that do not exist, or not on this accelerator."""
         return connector_problems(inventory)
+
+    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
+        """Return nothing: all of it can be told from the inventory."""
+        return []
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
@@ -54,7 +61,7 @@ class NativeStack:
         command = (*base.command, "--kv-transfer-config", json.dumps(config))
         return finish(Launch(command, env), engine)
 
-    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+    def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""
         return front(router, host, bind)
 

@@ -8,10 +8,11 @@ that begins alike, on any host.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pdinfra.model.inventory import HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.paths import socket_dir
 from pdinfra.model.plan import Mount, Router
 from pdinfra.model.problems import Problem
@@ -30,6 +31,8 @@ class YuanrongStack:
     """vLLM engines around a data system that all of them read."""
 
     stores = True
+    static = False
+    side_channels = True
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False for vllm-ascend's pool: no proof of it is built yet."""
@@ -45,6 +48,10 @@ class YuanrongStack:
         if inventory.service.connector == ascend_store.NAME and not found:
             return ascend_store.problems(inventory)
         return found
+
+    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
+        """Return nothing: all of it can be told from the inventory."""
+        return []
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
@@ -69,7 +76,7 @@ class YuanrongStack:
         mount = Mount(source=sockets, target=sockets, read_only=False)
         return finish(Launch(command, env, (mount,)), engine)
 
-    def router(self, router: Router, host: HostSettings, bind: str) -> Launch:
+    def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""
         return front(router, host, bind)
 

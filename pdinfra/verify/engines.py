@@ -72,10 +72,17 @@ class Client:
         length = models[0].get("max_model_len")
         return length if isinstance(length, int) else None
 
-    def healthy(self, url: str, seconds: float = 2.0, *, method: str = "GET") -> bool:
-        """Tell whether /health answers 200 within so many seconds."""
+    def healthy(
+        self, url: str, seconds: float = 2.0, *, method: str = "GET", path_known: bool = True
+    ) -> bool:
+        """Tell whether /health answers 200 within so many seconds.
+
+        path_known: without it any answer is good that is no server's fault.
+        """
         try:
             answer = self._http.request(method, f"{url}/health", timeout=seconds)
+            if not path_known:
+                return not answer.is_server_error
             return answer.status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False

@@ -12,6 +12,7 @@ from pdinfra.model.plan import Instance, Plan
 from pdinfra.model.proof import Completion, PairProof, Proof, StoreProof
 from pdinfra.verify.counters import EXTERNAL
 from pdinfra.verify.engines import REMOTE_DECODE, Client, EngineError
+from pdinfra.verify.scheduler import Seen, pairs_behind
 
 PROMPT = "介绍一下量子计算的基本原理"
 """The prompt of guide vllm-pd-connectors."""
@@ -33,7 +34,8 @@ def prove(
     patience: seconds that the router may take to notice members that just came back.
     """
     with Client() as client:
-        pairs = _pairs(client, plan, states)
+        behind = pairs_behind(client, plan, states, _body(plan)) if plan.router.static else Seen()
+        pairs = behind.pairs if plan.router.static else _pairs(client, plan, states)
         lone = [_lone(client, plan, instance, states) for instance in plan.by_role("mixed")]
         completion = _through_router(
             client, plan, states, patience, try_again=all(p.ok for p in pairs)
@@ -41,6 +43,7 @@ def prove(
     problems = list(store.problems) if store else []
     problems += [f"{p.prefill} → {p.decode}: {p.error}" for p in pairs if p.error]
     problems += [error for error in lone if error]
+    problems += behind.problems
     if completion.error:
         problems.append(completion.error)
     return Proof(
@@ -49,7 +52,7 @@ def prove(
         completion=completion,
         store=store,
         problems=tuple(problems),
-        notes=(UNSEEN_KV,) if plan.cluster else (),
+        notes=(UNSEEN_KV,) if plan.cluster else tuple(behind.unseen),
     )
 
 

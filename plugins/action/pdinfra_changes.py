@@ -12,11 +12,12 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import examine, failures
+from pdinfra.doctor import examine, failures, rank_tables
 from pdinfra.doctor.reachable import reachable_checks
 from pdinfra.model import changes as changes_model
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
+from pdinfra.planning.rank_tables import finish
 from pdinfra.planning.trial import trial
 from pdinfra.planning.work import publications
 from pdinfra.reading.host import host_facts
@@ -46,18 +47,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             for host in (host.name for host in plan.hosts)
             if "raw" in (observed := _observed(variables, host))
         }
+        finished = finish(plan, facts)
+        plan = finished.plan
         checks = examine(plan, facts, time.time())
+        checks += rank_tables.checks(plan, facts, finished.tables, finished.gap)
         spare = {host.name for host in plan.hosts if host.spare}
         asked = _answers(plan, variables)
         if mode != "doctor":
             # The run has ended where any other host did not answer.
             asked = {host: message for host, message in asked.items() if host in spare and message}
         checks[:0] = reachable_checks(asked, spare)
-        compared = compare(plan, facts, mode, check=self._task.check_mode)
+        compared = compare(finished, facts, mode, check=self._task.check_mode)
         tried = trial(plan, facts, compared.changes, mode)
         converging = mode in ("converge", "again", "down")
         result |= {
             "changed": False,
+            "plan": plan.dump(),
+            "waves": compared.waves,
             # A second look reports what is left; the run's changes are those of the first.
             **({} if mode == "again" else changes_model.document(compared.changes)),
             "work": {host: order.model_dump(mode="json") for host, order in compared.work.items()},

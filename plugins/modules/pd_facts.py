@@ -81,6 +81,20 @@ options:
     description: URL of the service's router on this host, to be asked for its members.
     type: str
     default: ""
+  certificates:
+    description: Certificates to read.
+    type: list
+    elements: str
+    default: []
+  notes:
+    description: Small files to read, that containers write.
+    type: list
+    elements: str
+    default: []
+  rank_tables:
+    description: Folder with folders of rank tables, to be read whole. Empty, none is read.
+    type: str
+    default: ""
   log_lines:
     description: Last lines of log to bring for each container that is not healthy.
     type: int
@@ -425,6 +439,27 @@ def daemons() -> list[str]:
     return sorted(names & set(DAEMONS))
 
 
+def rank_tables(folder: str) -> dict[str, dict[str, Any]]:
+    """Return every table in the folders below, with what tells who can read it."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*", "*.json"))):
+        text = read_file(path)
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue
+        if text is None:
+            continue
+        found[path] = {
+            "text": text,
+            "mode": stat.st_mode & 0o7777,
+            "uid": stat.st_uid,
+            "gid": stat.st_gid,
+            "changed": stat.st_mtime,
+        }
+    return found
+
+
 def free_inodes(path: str) -> int | None:
     """Return how many files can be made below a path, or None where there is no such limit."""
     try:
@@ -478,6 +513,7 @@ def main() -> None:
             "router": {"type": "str", "default": ""},
             "certificates": {"type": "list", "elements": "str", "default": []},
             "notes": {"type": "list", "elements": "str", "default": []},
+            "rank_tables": {"type": "str", "default": ""},
             "log_lines": {"type": "int", "default": 0},
             "settle": {"type": "list", "elements": "str", "default": []},
             "settle_seconds": {"type": "int", "default": 10},
@@ -512,6 +548,7 @@ def main() -> None:
             processes=listeners(set(wanted["ports"])),
             certificates={path: read_file(path) for path in wanted["certificates"]},
             notes={path: read_file(path, CHUNK) for path in wanted["notes"]},
+            rank_tables=rank_tables(wanted["rank_tables"]) if wanted["rank_tables"] else {},
             router=fetch(wanted["router"] + "/pdinfra/members") if wanted["router"] else None,
         )
         if wanted["accelerator"] == "ascend" and wanted["devices"]:

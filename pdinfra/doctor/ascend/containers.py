@@ -26,13 +26,6 @@ MOUNTS = Rule(
     fix="install the driver again",
     source="vllm-ascend issue 7711; Docker makes a directory of a bind source that is missing",
 )
-SMI_PLACE = Rule(
-    id="npu-smi-place",
-    what="npu-smi is where the containers mount it from (hosts have it in bin or in sbin).",
-    expected="npu-smi at the planned place",
-    fix="link it there",
-    source="guides ascendcloud-pd (sbin) and vllm-ascend docs (bin)",
-)
 PORTS = Rule(
     id="npu-hccl-ports",
     what="The kernel gives HCCL's ports on the host to nobody else.",
@@ -56,14 +49,13 @@ CARDS = Rule(
     source="vllm-ascend issue 4488",
 )
 
-RULES = (MOUNTS, SMI_PLACE, PORTS, INTERFACE, CARDS)
+RULES = (MOUNTS, PORTS, INTERFACE, CARDS)
 
 
 def checks(host: AscendHost) -> Iterator[Check]:
     """Yield the checks; without a driver there is nothing to mount yet."""
     if host.ascend.state != "absent":
         yield from all_or(MOUNTS, host.name, _mounts(host), f"{len(host.ascend.mounts)} there")
-        yield from all_or(SMI_PLACE, host.name, _smi_place(host), ", ".join(host.ascend.npu_smi))
     yield _ports(host)
     yield from all_or(INTERFACE, host.name, _interfaces(host), "none of them")
     if host.connector == DATADIST:
@@ -79,15 +71,6 @@ def _mounts(host: AscendHost) -> Iterator[Check]:
             yield MOUNTS.bad(host.name, f"{path} is a directory", expected="a file", fix=fix)
         elif kind == "absent" and name not in ELSEWHERE:
             yield MOUNTS.bad(host.name, f"no {path}", expected=path)
-
-
-def _smi_place(host: AscendHost) -> Iterator[Check]:
-    """Yield a planned place of npu-smi at which it is not."""
-    for path, kind in sorted(host.ascend.mounts.items()):
-        if kind != "absent" or not path.endswith("/npu-smi") or not host.ascend.npu_smi:
-            continue
-        real = host.ascend.npu_smi[0]
-        yield SMI_PLACE.bad(host.name, real, expected=path, fix=f"`ln -s {real} {path}`")
 
 
 def _ports(host: AscendHost) -> Check:

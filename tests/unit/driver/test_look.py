@@ -23,6 +23,7 @@ def compared(of: Plan) -> dict[str, Any]:
     changes = [change for host in of.hosts for change in host_changes(host, seen[host.name])]
     found = {
         **document(changes),
+        "plan": of.dump(),
         "facts": {name: facts.model_dump(mode="json") for name, facts in seen.items()},
         "checks": [check.model_dump(mode="json") for check in examine(of, seen, NOW)],
     }

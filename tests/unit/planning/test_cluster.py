@@ -17,6 +17,7 @@ from pdinfra.operator_files import OperatorState
 from pdinfra.planning.compare import Comparison, compare
 from pdinfra.planning.load import load
 from pdinfra.planning.plan import build
+from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.reach import links
 from pdinfra.yuanrong.__main__ import settings
 from pdinfra.yuanrong.commands import guide_words
@@ -305,7 +306,7 @@ def compared(made: Plan, mode: Any = "converge", **more: Any) -> Comparison:
         "a": converged(made.host("a"), **{"notes": notes, **more}),
         "b": converged(made.host("b")),
     }
-    return compare(made, seen, mode, check=False)
+    return compare(Finished(made), seen, mode, check=False)
 
 
 def actions(found: Comparison) -> dict[str, str]:
@@ -343,7 +344,7 @@ def test_a_master_that_starts_anew_takes_its_agents_along() -> None:
     made = full()
     old = full(pd_datasystem_gib=1)
     seen: dict[str, HostFacts] = {"a": converged(old.host("a")), "b": converged(made.host("b"))}
-    found = compare(made, seen, "converge", check=False)
+    found = compare(Finished(made), seen, "converge", check=False)
     assert actions(found) == {"yr-a": "replace", "yr-b": "replace", "engines": "create"}
     assert found.work["b"].agents[0].recreate
     reasons = {c.id: c.reason for c in found.changes}
@@ -369,7 +370,7 @@ def test_nodes_that_docker_started_again_are_mended() -> None:
             )
             for name, at in (("a", master), ("b", agent))
         }
-        found = compare(made, seen, "converge", check=False)
+        found = compare(Finished(made), seen, "converge", check=False)
         return {change.id: f"{change.action}: {change.reason}" for change in found.changes}
 
     assert after("00:00", "00:04")["engines"].startswith("keep")
@@ -387,7 +388,7 @@ def test_a_new_agent_means_a_new_deployment() -> None:
     assert made.cluster is not None
     notes = {made.cluster.deployed: made.cluster.digest}
     seen = {"a": converged(made.host("a"), notes=notes), "b": facts(made.host("b"))}
-    found = compare(made, seen, "converge", check=False)
+    found = compare(Finished(made), seen, "converge", check=False)
     assert actions(found) == {"yr-a": "keep", "yr-b": "create", "engines": "replace"}
 
 

@@ -11,6 +11,7 @@ from pdinfra.model.facts import HostFacts, ManifestFact
 from pdinfra.model.plan import HostPlan, Model
 from pdinfra.planning.changes import host_changes
 from pdinfra.planning.compare import compare
+from pdinfra.planning.rank_tables import Finished
 from tests.unit.builders import (
     TWO_HOSTS,
     converged,
@@ -159,12 +160,12 @@ def test_origin_has_work_only_while_somebody_copies() -> None:
     made = plan(TWO_HOSTS, FROM_A)
     a, b = made.host("a"), made.host("b")
     seen = {"a": with_manifest(a), "b": converged(b, models=())}
-    work = compare(made, seen, "converge", check=False).work
+    work = compare(Finished(made), seen, "converge", check=False).work
     assert "model" in work["a"].stages
     assert work["a"].shares == (a.share,)
     assert work["a"].models == ()
     assert [model.source for model in work["b"].models] == ["host"]
-    work = compare(made, seen | {"b": with_manifest(b)}, "converge", check=False).work
+    work = compare(Finished(made), seen | {"b": with_manifest(b)}, "converge", check=False).work
     assert "model" not in work["a"].stages
     assert work["a"].shares == ()
 
@@ -172,7 +173,7 @@ def test_origin_has_work_only_while_somebody_copies() -> None:
 def test_origin_that_was_not_looked_at_has_no_work() -> None:
     made = plan(TWO_HOSTS, FROM_A)
     seen = {"b": converged(made.host("b"), models=())}
-    assert compare(made, seen, "converge", check=False).work.keys() == {"b"}
+    assert compare(Finished(made), seen, "converge", check=False).work.keys() == {"b"}
 
 
 @pytest.mark.parametrize("revision", ["main", "master", "HEAD", "v1.0", COMMIT[:12]])

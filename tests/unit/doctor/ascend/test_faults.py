@@ -17,7 +17,6 @@ from tests.unit.ascend import CONTAINER, ascend, fleet, fleet_facts, network, np
 from tests.unit.builders import NOW, TWO_HOSTS, facts, observed, plan
 from tests.unit.builders import network as host_network
 
-NPU_SMI = "/usr/local/bin/npu-smi"
 
 
 @dataclass(frozen=True)
@@ -332,15 +331,6 @@ CONTAINERS = [
             "rmdir /etc/ascend_install.info",
         ),
         id="directory that Docker made",
-    ),
-    pytest.param(
-        Case(
-            {"mounts": mounts(NPU_SMI, "absent"), "npu_smi": ("/usr/local/sbin/npu-smi",)},
-            "npu-smi-place",
-            "/usr/local/sbin/npu-smi",
-            f"`ln -s /usr/local/sbin/npu-smi {NPU_SMI}`",
-        ),
-        id="npu-smi in sbin",
     ),
 ]
 

@@ -1,0 +1,154 @@
+"""The rank tables that running containers read, against the hosts as they are now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from pdinfra.doctor.rules import Rule
+from pdinfra.model.checks import Check
+from pdinfra.model.facts import HostFacts
+from pdinfra.model.plan import Plan
+from pdinfra.ranktable.findings import Known, Stat
+from pdinfra.ranktable.lint import lint
+from pdinfra.ranktable.read import Table
+from pdinfra.ranktable.used import is_whole, used
+
+TABLE = Rule(
+    id="rank-table",
+    what="The rank tables that containers read are whole, unedited, and as the devices are now.",
+    expected="what pdinfra derived from the inventory and the devices' addresses",
+    fix="`up` writes it anew, and restarts who reads it",
+    source="guide ascendcloud-ranktable-pd; reference of the vendors' tools",
+    severity="warn",
+)
+COPIES = Rule(
+    id="rank-table-copies",
+    what="All hosts have the same global rank table, by checksum.",
+    expected="one table on all hosts",
+    fix="`up` without --limit writes it on all hosts",
+    source="guide ascendcloud-ranktable-pd: every instance reads the same global table",
+    severity="warn",
+)
+MADE = Rule(
+    id="rank-table-made",
+    what="A rank table can be made of what the hosts tell, for all hosts at once.",
+    expected="the address of every planned device, and every host in this run",
+    fix="run it for all hosts, without --limit",
+    source="a table has all devices of the service: part of the hosts cannot change it",
+)
+RULES = (TABLE, COPIES, MADE)
+
+
+def checks(
+    plan: Plan,
+    facts: Mapping[str, HostFacts],
+    wanted: Mapping[str, Mapping[str, str]],
+    gap: str,
+) -> Iterator[Check]:
+    """Yield the checks of all observed hosts.
+
+    wanted: each host's tables by path, as they are to be; gap: why there are none.
+    """
+    if plan.rank_tables is None:
+        return
+    hosts = [host for host in plan.active if host.name in facts]
+    tables = {host.name: used(plan.rank_tables, facts[host.name]) for host in hosts}
+    for host in hosts:
+        if plan.rank_tables.format == "vllm-ascend" and not host.observe.devices:
+            continue
+        yield from _table(plan, facts, host.name, tables[host.name])
+    yield from _copies(tables)
+    yield from _made(plan, facts, wanted, gap)
+
+
+def _table(
+    plan: Plan, facts: Mapping[str, HostFacts], host: str, mine: Sequence[Table]
+) -> Iterator[Check]:
+    """Judge the tables of one host."""
+    if not mine:
+        yield TABLE.ok(host, "none is read yet: `up` writes it")
+        return
+    found = lint(mine, _known(plan, facts, host, mine))
+    for each in found:
+        yield TABLE.bad(host, f"{each.file}: {each.path}: {each.found}", expected=each.expected)
+    if not found:
+        yield TABLE.ok(host, f"{len(mine)} tables, all well")
+
+
+def _known(plan: Plan, facts: Mapping[str, HostFacts], host: str, mine: Sequence[Table]) -> Known:
+    """Return what the hosts tell besides the tables."""
+    addresses = {planned.address: planned.name for planned in plan.active}
+    live: dict[str, dict[int, str]] = {}
+    for table in mine:
+        for server in table.servers:
+            seen = facts.get(addresses.get(server.address or "", ""))
+            if seen is None or seen.ascend is None or server.address is None:
+                continue
+            planned = plan.host(addresses[server.address]).observe.devices
+            devices = live.setdefault(server.address, {})
+            for card in server.cards:
+                if card.device_id is None or not card.device_id.isdecimal():
+                    continue
+                device = int(card.device_id)
+                # Nobody asked for the address of a device that the plan leaves.
+                now = seen.ascend.address(device) if device in planned else card.device_ip
+                if now is not None:
+                    devices[device] = now
+    files = facts[host].rank_tables
+    router = facts[host].container(plan.router.id)
+    ports = router.spec.env.get("NODE_PORTS", "") if router else ""
+    return Known(
+        format=plan.rank_tables.format if plan.rank_tables else None,
+        live=live,
+        hosts=frozenset(addresses),
+        node_ports=tuple(ports.split(",")) if ports else None,
+        stats={
+            table.file: Stat(file.mode, file.uid, file.gid, file.changed)
+            for table in mine
+            if (file := files.get(table.file)) is not None
+        },
+        reader=NOBODY,
+    )
+
+
+NOBODY = (65534, 65534)
+"""The containers' user is in the image only: a table is to be readable for all."""
+
+
+def _copies(tables: Mapping[str, Sequence[Table]]) -> Iterator[Check]:
+    """Compare the hosts' global tables with each other."""
+    digests: dict[str, list[str]] = {}
+    for host, mine in tables.items():
+        for text in dict.fromkeys(table.text for table in mine if is_whole(table)):
+            digests.setdefault(hashlib.sha256(text.encode()).hexdigest()[:12], []).append(host)
+    if len(digests) == 1:
+        yield COPIES.ok(", ".join(tables), next(iter(digests)))
+    if len(digests) < 2:
+        return
+    usual = max(digests.values(), key=len)
+    for digest, hosts in digests.items():
+        if hosts is not usual:
+            for host in hosts:
+                yield COPIES.bad(host, f"{digest}, {usual[0]} has another one")
+
+
+def _made(
+    plan: Plan,
+    facts: Mapping[str, HostFacts],
+    wanted: Mapping[str, Mapping[str, str]],
+    gap: str,
+) -> Iterator[Check]:
+    """Judge whether a table can be made, and whether this run may change it."""
+    if gap:
+        fix = "" if "not looked at" in gap else "set it: hccn_tool -i N -ip -s address A netmask M"
+        yield MADE.bad(plan.router.host, gap, fix=fix)
+        return
+    unseen = [host.name for host in plan.active if host.name not in facts]
+    there = {path for seen in facts.values() for path in seen.rank_tables}
+    paths = {path for files in wanted.values() for path in files}
+    if unseen and not paths & there:
+        found = f"the table changes, and {', '.join(unseen)} is not part of this run"
+        yield MADE.bad(plan.router.host, found)
+        return
+    yield MADE.ok(plan.router.host, "it can")

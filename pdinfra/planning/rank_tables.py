@@ -1,0 +1,224 @@
+"""The plan and the devices' addresses → rank tables, and the containers that read them.
+
+A table is the one thing of a plan that the inventory alone does not decide: the devices' addresses
+are the hosts'. So it is made here, once for all hosts, when these have been looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pdinfra.model.facts import HostFacts
+from pdinfra.model.inventory import Inventory
+from pdinfra.model.paths import rank_table_dir
+from pdinfra.model.plan import Container, ContainerSpec, Instance, Mount, Plan, RankTables
+from pdinfra.planning.containers import container
+from pdinfra.ranktable import ascendcloud, vllm_ascend
+from pdinfra.ranktable.dump import dump
+from pdinfra.ranktable.topology import Card, File, Server, Topology
+from pdinfra.ranktable.used import used
+from pdinfra.stacks.ascendcloud import table_order
+from pdinfra.versions.rank_tables import rank_table
+
+DIGITS = 12
+
+Texts = dict[str, str]
+"""By path on the host."""
+Change = Callable[[Container], ContainerSpec | None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A plan that the hosts' facts completed.
+
+    ``tables`` are each host's files; ``gap`` says why none could be made although some are read.
+    Containers have then what their predecessors have.
+    """
+
+    plan: Plan
+    tables: Mapping[str, Texts] = field(default_factory=dict)
+    gap: str = ""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Files by host, and by container id the paths in the order of the plan's variables."""
+
+    files: Mapping[str, Texts]
+    paths: Mapping[str, tuple[str, ...]]
+
+
+def rank_tables(inventory: Inventory) -> RankTables | None:
+    """Return which tables the service's engines read, by version table; None if they read none."""
+    service = inventory.service
+    image = next((h.settings.image for h in inventory.hosts if h.roles), None)
+    row = rank_table(service.stack, service.connector, image or "")
+    if row is None or row.format not in ("ascendcloud", "vllm-ascend"):
+        return None
+    folder = rank_table_dir(service.service)
+    return RankTables(format=row.format, folder=folder, environment=row.environment)
+
+
+def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
+    """Return the plan with what only the hosts know: where npu-smi is, the devices' addresses."""
+    plan = _changed(plan, lambda mine: _with_npu_smi(mine, facts.get(mine.host)))
+    tables = plan.rank_tables
+    if tables is None:
+        return Finished(plan)
+    topology, gap = _topology(plan, tables, facts)
+    if topology is None:
+        found = {h: {c.id: c.spec.env for c in seen.containers} for h, seen in facts.items()}
+        kept = _changed(plan, lambda mine: _as_found(mine, tables, found.get(mine.host, {})))
+        return Finished(kept, gap=gap)
+    make = _ascendcloud if tables.format == "ascendcloud" else _vllm_ascend
+    made = make(plan, tables, topology)
+    finished = _changed(plan, lambda mine: _with_paths(mine, tables, made.paths))
+    return Finished(finished, made.files)
+
+
+def _topology(
+    plan: Plan, tables: RankTables, facts: Mapping[str, HostFacts]
+) -> tuple[Topology | None, str]:
+    """Return who is in the tables with which cards, or why that cannot be told."""
+    known = _written(plan, tables, facts)
+    servers: dict[str, list[Server]] = {"prefill": [], "decode": []}
+    for instance in table_order(plan.instances):
+        address = plan.host(instance.host).address
+        cards = []
+        for device in instance.devices:
+            seen = facts.get(instance.host)
+            ip = seen.ascend.address(device) if seen and seen.ascend else None
+            ip = ip or known.get((address, device))
+            if ip is None:
+                return None, _why(instance, device, facts)
+            cards.append(Card(device, ip))
+        servers[instance.role].append(Server(address, tuple(cards)))
+    entry = plan.host(plan.router.host).address
+    return Topology(tuple(servers["prefill"]), tuple(servers["decode"]), entry), ""
+
+
+def _written(
+    plan: Plan, tables: RankTables, facts: Mapping[str, HostFacts]
+) -> dict[tuple[str, int], str]:
+    """Return the addresses in tables that are read now: for hosts that were not looked at."""
+    found = {}
+    unseen = {host.address for host in plan.active if host.name not in facts}
+    for seen in facts.values() if unseen else ():
+        for table in used(tables, seen):
+            for server in table.servers:
+                for card in server.cards:
+                    if server.address in unseen and card.device_id and card.device_ip:
+                        found[server.address, int(card.device_id)] = card.device_ip
+    return found
+
+
+def _why(instance: Instance, device: int, facts: Mapping[str, HostFacts]) -> str:
+    """Return why a device's address is not known."""
+    if instance.host not in facts:
+        return f"{instance.host} was not looked at, and no table names its device {device}"
+    return f"device {device} of {instance.host} has no address"
+
+
+def _ascendcloud(plan: Plan, tables: RankTables, topology: Topology) -> _Made:
+    """Return the global table for every host, the local ones where they are read."""
+    address = {host.name: host.address for host in plan.active}
+    text = dump(ascendcloud.global_table(topology))
+    one = len({*address.values()}) == 1
+    name = f"global_ranktable_{topology.scheduler}.json" if one else ascendcloud.MERGED
+    folder = f"{tables.folder}/{_digest(text)}"
+    files = {host: {f"{folder}/{name}": text} for host in address}
+    paths = {}
+
+    def place(owner: str, host: str, local: File) -> None:
+        files[host][f"{folder}/{local.name}"] = local.text
+        paths[owner] = (f"{folder}/{name}", f"{folder}/{local.name}")
+
+    for instance, server in zip(table_order(plan.instances), topology.servers, strict=True):
+        place(instance.id, instance.host, ascendcloud.local_file(server))
+    entry = address[plan.router.host]
+    place(plan.router.id, plan.router.host, ascendcloud.host_file(entry))
+    return _Made(files, paths)
+
+
+def _vllm_ascend(plan: Plan, tables: RankTables, topology: Topology) -> _Made:
+    """Return one list of all devices, in a folder for each instance.
+
+    An engine looks up its own devices alone, so only a change of these makes it another folder: the
+    others' come and go in the file, and it runs on.
+    """
+    document = vllm_ascend.table(topology)
+    text = dump(document)
+    devices = [*document["prefill_device_list"], *document["decode_device_list"]]
+    files: dict[str, Texts] = {host.name: {} for host in plan.active}
+    paths = {}
+    for instance, server in zip(table_order(plan.instances), topology.servers, strict=True):
+        ids = {str(card.device) for card in server.cards}
+        own = [d for d in devices if d["server_id"] == server.address and d["device_id"] in ids]
+        folder = f"{tables.folder}/{instance.id}-{_digest(json.dumps(own))}"
+        path = f"{folder}/{vllm_ascend.NAME}"
+        files[instance.host][path] = text
+        paths[instance.id] = (path,)
+    return _Made(files, paths)
+
+
+def _digest(text: str) -> str:
+    """Return the digest that names a folder."""
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _with_paths(
+    mine: Container, tables: RankTables, paths: Mapping[str, Sequence[str]]
+) -> ContainerSpec | None:
+    """Return the spec with the tables that it reads; None if it reads none."""
+    if mine.id not in paths:
+        return None
+    env = dict(zip(tables.environment, paths[mine.id], strict=True))
+    return _reading(mine.spec, tables, env)
+
+
+def _as_found(
+    mine: Container, tables: RankTables, found: Mapping[str, Mapping[str, str]]
+) -> ContainerSpec | None:
+    """Return the spec with the tables that the container there reads; None if there is none."""
+    env = found.get(mine.id, {})
+    named = {name: env[name] for name in tables.environment if name in env}
+    return _reading(mine.spec, tables, named) if named else None
+
+
+def _reading(spec: ContainerSpec, tables: RankTables, env: Mapping[str, str]) -> ContainerSpec:
+    """Return a spec with the tables' folder and the variables that name files in it."""
+    mount = Mount(source=tables.folder, target=tables.folder)
+    return spec.model_copy(update={"env": {**spec.env, **env}, "mounts": (*spec.mounts, mount)})
+
+
+def _with_npu_smi(mine: Container, seen: HostFacts | None) -> ContainerSpec | None:
+    """Return the spec with npu-smi from where the host has it, bin or sbin; None: as planned."""
+    places = seen.ascend.npu_smi if seen and seen.ascend else ()
+    wanted = [m for m in mine.spec.mounts if m.source.endswith("/npu-smi")]
+    if not places or not wanted or wanted[0].source in places:
+        return None
+    own = Mount(source=places[0], target=places[0])
+    return mine.spec.model_copy(
+        update={"mounts": tuple(own if m in wanted else m for m in mine.spec.mounts)}
+    )
+
+
+def _changed(plan: Plan, change: Change) -> Plan:
+    """Return the plan with the specs that a function returns for containers."""
+    hosts = tuple(
+        host.model_copy(
+            update={
+                "containers": tuple(
+                    mine
+                    if (spec := change(mine)) is None
+                    else container(plan.service, mine.id, mine.role, mine.host, mine.kind, spec)
+                    for mine in host.containers
+                )
+            }
+        )
+        for host in plan.hosts
+    )
+    return plan.model_copy(update={"hosts": hosts})

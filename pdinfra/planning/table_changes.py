@@ -1,0 +1,164 @@
+"""What happens to the rank tables of the hosts, why, and whom it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from pdinfra.model.changes import Change
+from pdinfra.model.facts import HostFacts
+from pdinfra.model.plan import Plan
+from pdinfra.planning.changes import STAGES
+from pdinfra.planning.rank_tables import Finished
+from pdinfra.planning.waves import pauses, second_wave
+from pdinfra.ranktable.read import Table, read
+from pdinfra.ranktable.used import is_whole, used
+
+MODE = 0o644
+"""Readable for the containers' own user."""
+SHOWN = 4
+
+
+class TableFile(BaseModel):
+    """A rank table to write."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    text: str
+
+
+class TableWork(BaseModel):
+    """A host's files to write, and the folders that nobody reads any more once all runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    files: tuple[TableFile, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+NO_TABLES = TableWork()
+
+
+def table_work(finished: Finished, host: str, seen: HostFacts) -> TableWork:
+    """Return what a host lacks and has too much of."""
+    wanted = finished.tables.get(host)
+    if wanted is None:
+        return NO_TABLES
+    lacking = [path for path in wanted if _differs(seen, path, wanted[path])]
+    keep = {_folder(path) for path in wanted}
+    surplus = sorted({_folder(path) for path in seen.rank_tables} - keep)
+    return TableWork(
+        files=tuple(TableFile(path=path, text=wanted[path]) for path in lacking),
+        removed=tuple(surplus),
+    )
+
+
+def with_tables(
+    finished: Finished, facts: Mapping[str, HostFacts], by_host: Mapping[str, list[Change]]
+) -> dict[str, list[Change]]:
+    """Return the changes with those of tables, before those of containers that read them."""
+    plan = finished.plan
+    tables = plan.rank_tables
+    if tables is None:
+        return dict(by_host)
+    everything = [change for mine in by_host.values() for change in mine]
+    touched = [c.id for c in everything if c.action == "replace" and _only_tables(plan, c)]
+    later = second_wave(plan, facts, everything)
+    paused = pauses(plan, facts, everything)
+    read_now = (t for seen in facts.values() for t in used(tables, seen))
+    old = next((table for table in read_now if is_whole(table)), None)
+    result = {}
+    for host, mine in by_host.items():
+        told = [_told(plan, change, later, paused) for change in mine]
+        at = sum(STAGES.index(change.kind) < STAGES.index("ranktable") for change in told)
+        own = _changes(finished, host, facts[host], old, touched)
+        result[host] = [*told[:at], *own, *told[at:]]
+    return result
+
+
+def _changes(
+    finished: Finished, host: str, seen: HostFacts, old: Table | None, touched: Sequence[str]
+) -> Iterator[Change]:
+    """Yield a host's folders that are to be made, mended, or taken away."""
+    wanted, work = finished.tables.get(host, {}), table_work(finished, host, seen)
+    for folder in dict.fromkeys(_folder(path) for path in wanted):
+        files = [file.path for file in work.files if _folder(file.path) == folder]
+        if not files:
+            continue
+        there = [path for path in files if path in seen.rank_tables]
+        new = next(t for path in wanted if is_whole(t := read(path, wanted[path])))
+        reason = f"{', '.join(map(_name, there))}: not as written, made again"
+        if not there:
+            reason = _difference(finished.plan, old, new)
+            reason += f"; restarts {', '.join(touched)}" if touched else ""
+        row = {"host": host, "kind": "ranktable", "id": folder, "reason": reason}
+        yield Change.model_validate({**row, "action": "replace" if there else "create"})
+    for folder in work.removed:
+        row = {"host": host, "kind": "ranktable", "id": folder, "action": "remove"}
+        yield Change.model_validate({**row, "reason": "no container reads it any more"})
+
+
+def _told(plan: Plan, change: Change, later: set[str], paused: str) -> Change:
+    """Say of a container what the paths in its environment mean, and when it is replaced."""
+    reason, fields = change.reason, change.fields
+    if change.action == "replace" and _only_tables(plan, change):
+        reason, fields = "reads another rank table", ()
+    elif change.action != "replace" or change.kind != "instance":
+        return change
+    if change.kind == "instance" and later:
+        reason += "; after the others are back" if change.id in later else "; first part"
+    elif change.kind == "instance" and paused:
+        reason += f"; the service pauses: no other {paused} goes on answering"
+    return change.model_copy(update={"reason": reason, "fields": fields})
+
+
+def _only_tables(plan: Plan, change: Change) -> bool:
+    """Tell whether a container is replaced for its tables' paths alone."""
+    names = {f"env {name}" for name in plan.rank_tables.environment} if plan.rank_tables else set()
+    return bool(change.fields) and {field.field for field in change.fields} <= names
+
+
+def _difference(plan: Plan, old: Table | None, new: Table) -> str:
+    """Return what a table says that the one in use does not."""
+    if old is None:
+        return "no table yet"
+    hosts = {host.address: host.name for host in plan.active}
+    before, after = _cards(old), _cards(new)
+    said = [
+        f"device {device} of {hosts.get(address, address)} has {after[address, device]} now, "
+        f"not {ip}"
+        for (address, device), ip in before.items()
+        if after.get((address, device), ip) != ip
+    ]
+    ranks = {f"{s.role} {s.name}" for s in old.servers}, {f"{s.role} {s.name}" for s in new.servers}
+    said += [f"with {name}" for name in sorted(ranks[1] - ranks[0])]
+    said += [f"without {name}" for name in sorted(ranks[0] - ranks[1])]
+    more = [f"and {len(said) - SHOWN} more"] if len(said) > SHOWN else []
+    return ", ".join([*said[:SHOWN], *more]) or "in another order"
+
+
+def _cards(table: Table) -> dict[tuple[str, str], str]:
+    """Return the devices' addresses by host and device."""
+    return {
+        (server.address or "", card.device_id or ""): card.device_ip or ""
+        for server in table.servers
+        for card in server.cards
+    }
+
+
+def _differs(seen: HostFacts, path: str, text: str) -> bool:
+    """Tell whether a file is not there as it should be."""
+    found = seen.rank_tables.get(path)
+    return found is None or found.text != text or found.mode != MODE
+
+
+def _folder(path: str) -> str:
+    """Return a file's folder."""
+    return path.rpartition("/")[0]
+
+
+def _name(path: str) -> str:
+    """Return a file's name without its folder."""
+    return path.rpartition("/")[2]
