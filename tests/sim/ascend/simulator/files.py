@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import hccn_conf
+from . import hccn_conf, mounted
 from .host import (
     DRIVER,
     FIRMWARE,
@@ -46,6 +46,8 @@ def settle(host: Host, state: State) -> None:
     hccn_conf.write(host, state)
     if host.read(DRIVER_INFO) is not None:
         _tools(host, state)
+        mounted.logs(host)
+    mounted.write(host, state)
     _overlay(host, DRIVER_INFO, driver_info(OLD_DRIVER), on=state.on("driver-old"))
     _overlay(host, FIRMWARE_INFO, firmware_info(OLD_FIRMWARE), on=state.on("firmware-old"))
 

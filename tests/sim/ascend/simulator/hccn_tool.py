@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from . import hccn_conf, network
+from . import hccn_conf, mounted, network
 from .errors import ToolError
 from .host import HCCN_LOCK, BusyError, Host, is_root
 from .state import Nic, State, edit, load
@@ -114,6 +114,7 @@ def _set(host: Host, device: int, what: str, options: dict[str, str]) -> str:
         for option, field in keys.items():
             setattr(nic, field, int(options[option]) if field == "tls" else options[option])
         hccn_conf.write(host, state)
+        mounted.write(host, state)
     return DONE
 
 

@@ -1,0 +1,1 @@
+"""pdinfra's SIMULATOR of the AscendCloud-LLM bundle."""
