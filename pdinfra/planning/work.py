@@ -17,16 +17,12 @@ from pdinfra.planning.table_changes import NO_TABLES, TableWork
 
 
 class ContainerWork(BaseModel):
-    """A container to start; ``recreate`` when one of that name is there and must go first.
-
-    ``wave``: 1 is started only when all of 0 is healthy.
-    """
+    """A container to start; ``recreate`` when one of that name is there and must go first."""
 
     model_config = ConfigDict(frozen=True)
 
     container: Container
     recreate: bool
-    wave: int = 0
 
 
 class ModelWork(BaseModel):
@@ -48,6 +44,7 @@ class HostWork(BaseModel):
     """What the roles do on one host. Empty lists mean that nothing is to be done.
 
     ``published`` is for the controller: images that the host is going to pull and pdinfra makes.
+    Of the instances, the ids in ``later`` are started when all others of the service are healthy.
     ``store`` are the containers that the engines are started after, all of the host's; ``nodes``
     those of openYuanrong's full mode.
     """
@@ -79,6 +76,7 @@ class HostWork(BaseModel):
     members: MemberWork = NO_MEMBERS
     deployment: DeploymentWork = NO_DEPLOYMENT
     rank_tables: TableWork = NO_TABLES
+    later: tuple[str, ...] = ()
 
 
 def with_shares(plan: Plan, work: Mapping[str, HostWork]) -> dict[str, HostWork]:
@@ -122,9 +120,7 @@ def host_work(
 
     def containers(kind: Kind) -> tuple[ContainerWork, ...]:
         return tuple(
-            ContainerWork(
-                container=c, recreate=todo[kind, c.id] == "replace", wave=int(c.id in later)
-            )
+            ContainerWork(container=c, recreate=todo[kind, c.id] == "replace")
             for c in plan.containers
             if todo.get((kind, c.id)) in ("create", "replace")
         )
@@ -162,6 +158,7 @@ def host_work(
         members=members,
         deployment=deployment,
         rank_tables=rank_tables,
+        later=tuple(c.id for c in plan.containers if c.id in later),
     )
 
 
