@@ -146,11 +146,13 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
         )
         console.print(Text(line, "green"), soft_wrap=True)
     for pair in proof.pairs:
-        if pair.ok:
+        if pair.ok and pair.external_tokens is None:
+            line = f"✓ {pair.prefill} and {pair.decode} answered one after the other."
+            console.print(Text(line, "green"), soft_wrap=True)
+        elif pair.ok:
             line = (
                 f"✓ KV moved: {pair.external_tokens} of {pair.prompt_tokens} prompt tokens "
-                f"went from {pair.prefill} to {pair.decode} "
-                "(decode's own counter external_kv_transfer)."
+                f"went from {pair.prefill} to {pair.decode} (decode's own counter {pair.counter})."
             )
             console.print(Text(line, "green"), soft_wrap=True)
     for problem in proof.problems:

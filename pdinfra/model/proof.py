@@ -6,7 +6,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class PairProof(BaseModel):
-    """One prefill handed one prompt to one decode; tokens by the decode engine's own counters."""
+    """One prefill handed one prompt to one decode; tokens by the decode engine's own counters.
+
+    ``counter`` names the one that told. None: the engine has none, ``external_tokens`` is unknown
+    (None), and ``ok`` says only that both answered.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -14,7 +18,8 @@ class PairProof(BaseModel):
     decode: str
     ok: bool
     prompt_tokens: int = 0
-    external_tokens: int = 0
+    external_tokens: int | None = 0
+    counter: str | None = None
     error: str | None = None
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from prometheus_client.parser import text_string_to_metric_families
 
 FAMILY = "vllm:prompt_tokens_by_source"
+PROMISED = "vllm:external_prefix_cache_hits"
+"""What a connector said that it would bring; a transfer that then fails is counted as well.
+
+Source: vLLM PR 26245 (2025-10; it came before FAMILY, PR 33290 of 2026-02) and PR 30522.
+"""
 COMPUTED = "local_compute"
 LOCAL = "local_cache_hit"
 EXTERNAL = "external_kv_transfer"
@@ -25,6 +32,25 @@ def prompt_tokens(text: str) -> dict[str, int]:
                 source = sample.labels["source"]
                 counts[source] = counts.get(source, 0) + int(sample.value)
     return counts
+
+
+@dataclass(frozen=True)
+class External:
+    """Prompt tokens whose KV came from another engine, by the best counter that there is."""
+
+    counter: str
+    tokens: int
+
+
+def external(text: str) -> External | None:
+    """Return the tokens from outside; None: this vLLM has no counter that tells."""
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    if FAMILY in families:
+        return External(FAMILY, prompt_tokens(text).get(EXTERNAL, 0))
+    if PROMISED in families:
+        total = sum(s.value for s in families[PROMISED].samples if s.name == f"{PROMISED}_total")
+        return External(PROMISED, int(total))
+    return None
 
 
 def prefix_caching(text: str) -> bool | None:

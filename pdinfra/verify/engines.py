@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from pdinfra.verify.counters import prefix_caching, prompt_tokens
+from pdinfra.verify.counters import External, external, prefix_caching, prompt_tokens
 
 T = TypeVar("T")
 
@@ -51,6 +51,10 @@ class Client:
     def sources(self, url: str) -> dict[str, int]:
         """Return an engine's prompt tokens by source. Raises EngineError."""
         return self._metrics(url, prompt_tokens)
+
+    def external(self, url: str) -> External | None:
+        """Return an engine's prompt tokens from outside, None if uncounted. Raises EngineError."""
+        return self._metrics(url, external)
 
     def prefix_caching(self, url: str) -> bool | None:
         """Tell whether an engine's own prefix cache is on, None if unknown. Raises EngineError."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pdinfra.model.plan import Instance, Plan
 from pdinfra.model.proof import Completion, PairProof, Proof, StoreProof
-from pdinfra.verify.counters import EXTERNAL
+from pdinfra.verify.counters import PROMISED, External
 from pdinfra.verify.engines import REMOTE_DECODE, Client, EngineError
 from pdinfra.verify.scheduler import Seen, pairs_behind
 
@@ -52,8 +52,25 @@ def prove(
         completion=completion,
         store=store,
         problems=tuple(problems),
-        notes=(UNSEEN_KV,) if plan.cluster else tuple(behind.unseen),
+        notes=((UNSEEN_KV,) if plan.cluster else (*behind.unseen,)) + _unproven(pairs),
     )
+
+
+def _unproven(pairs: Sequence[PairProof]) -> tuple[str, ...]:
+    """Return what the decode engines' counters do not prove, each engine once."""
+    notes = []
+    for pair in pairs:
+        if pair.ok and pair.external_tokens is None:
+            notes.append(
+                f"{pair.decode} shows no counter of KV from outside (its vLLM is too old): that KV "
+                "moved is not proven, only that prefill and decode answered"
+            )
+        elif pair.ok and pair.counter == PROMISED:
+            notes.append(
+                f"{pair.decode} counts what its connector promised ({PROMISED}), not what arrived: "
+                "a transfer that failed without a word would be counted as well"
+            )
+    return tuple(dict.fromkeys(notes))
 
 
 def _pairs(client: Client, plan: Plan, states: Mapping[str, str]) -> list[PairProof]:
@@ -87,7 +104,7 @@ def _pair(
             prefill.url, {**body, "max_tokens": 1, "kv_transfer_params": REMOTE_DECODE}
         )
         member = decode
-        before = client.sources(decode.url).get(EXTERNAL, 0)
+        before = client.external(decode.url)
         params = handed.get("kv_transfer_params")
         if not params:
             member = prefill
@@ -96,10 +113,10 @@ def _pair(
             decode.url, {**body, "max_tokens": 8, "kv_transfer_params": params}
         )
         tokens = _usage(answer, "prompt_tokens", decode.url)
-        moved = _moved(client, decode, before)
+        moved = _moved(client, decode, before.tokens if before else 0)
     except EngineError as error:
         return failed(f"{member.id}{_because(states, member.id)}: {error}")
-    if not moved:
+    if moved is not None and not moved.tokens:
         return failed(
             f"{decode.id} answered, but computed all {tokens} prompt tokens itself", tokens
         )
@@ -108,17 +125,21 @@ def _pair(
         decode=decode.id,
         ok=True,
         prompt_tokens=tokens,
-        external_tokens=moved,
+        external_tokens=moved.tokens if moved else None,
+        counter=moved.counter if moved else None,
     )
 
 
-def _moved(client: Client, decode: Instance, before: int) -> int:
-    """Return how many tokens' KV came from outside since ``before``; 0 if none in time."""
+def _moved(client: Client, decode: Instance, before: int) -> External | None:
+    """Return the tokens from outside since ``before``: 0 if none in time, None if uncounted."""
     limit = time.monotonic() + COUNTER_SECONDS
     while True:
-        moved = client.sources(decode.url).get(EXTERNAL, 0) - before
+        seen = client.external(decode.url)
+        if seen is None:
+            return None
+        moved = seen.tokens - before
         if moved > 0 or time.monotonic() > limit:
-            return max(moved, 0)
+            return External(seen.counter, max(moved, 0))
         time.sleep(0.2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pdinfra.verify.counters import prefix_caching, prompt_tokens
+from pdinfra.verify.counters import External, external, prefix_caching, prompt_tokens
 
 TEXT = """\
 # HELP vllm:prompt_tokens_total Number of prefill tokens processed.
@@ -44,3 +44,31 @@ def test_an_engine_says_whether_its_own_prefix_cache_is_on() -> None:
     assert prefix_caching(CONFIG % "True") is True
     assert prefix_caching(CONFIG % "False") is False
     assert prefix_caching(TEXT) is None
+
+
+HITS = """\
+# HELP vllm:external_prefix_cache_hits_total External prefix cache hits.
+# TYPE vllm:external_prefix_cache_hits_total counter
+vllm:external_prefix_cache_hits_total{engine="0"} 5.0
+vllm:external_prefix_cache_hits_total{engine="1"} 2.0
+"""
+
+
+def test_the_counter_by_source_goes_before_what_a_connector_promised() -> None:
+    assert external(HITS + TEXT) == External("vllm:prompt_tokens_by_source", 42)
+    assert external(HITS) == External("vllm:external_prefix_cache_hits", 7)
+
+
+def test_a_counter_that_has_counted_nothing_is_one_nevertheless() -> None:
+    header = "# TYPE vllm:prompt_tokens_by_source_total counter\n"
+    assert external(header) == External("vllm:prompt_tokens_by_source", 0)
+
+
+def test_an_older_vllm_counts_nothing_from_outside() -> None:
+    local = """\
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total 90.0
+# TYPE vllm:prefix_cache_hits_total counter
+vllm:prefix_cache_hits_total 12.0
+"""
+    assert external(local) is None

@@ -24,6 +24,14 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COUNTER_SECONDS", 0.0)
 
 
+class Promising(FakeServer):
+    """FAKE engine of the vLLM versions between: it counts what its connector promised."""
+
+    def prometheus(self) -> str:
+        name = "vllm:external_prefix_cache_hits_total"
+        return f"# TYPE {name} counter\n{name} {self.external}\n"
+
+
 def proven(
     *servers: FakeServer,
     groups: Mapping[str, list[str]] = PD,
@@ -73,6 +81,53 @@ def test_decode_that_computes_everything_itself_is_found_out() -> None:
     told = f"decode-b-0 answered, but computed all {PROMPT_TOKENS} prompt tokens itself"
     assert proof.pairs[0].error == told
     assert proof.problems == (f"prefill-a-0 → decode-b-0: {told}",)
+
+
+OLD = "# TYPE vllm:prompt_tokens_total counter\nvllm:prompt_tokens_total 90.0\n"
+
+
+def test_decode_without_a_counter_neither_fails_nor_counts_as_proven() -> None:
+    proof = proven(FakeServer(prefill), FakeServer(speak, metrics=OLD), FakeServer(speak))
+    assert proof.ok, proof.problems
+    assert (proof.pairs[0].external_tokens, proof.pairs[0].counter) == (None, None)
+    (note,) = proof.notes
+    assert note.startswith("decode-b-0 shows no counter of KV from outside")
+    assert "not proven" in note
+
+
+def test_two_prefills_of_one_such_decode_are_noted_once() -> None:
+    groups = {"prefill": ["a", "b"], "decode": ["c"], "router": ["a"]}
+    old = FakeServer(speak, metrics=OLD)
+    proof = proven(FakeServer(prefill), FakeServer(prefill), old, FakeServer(speak), groups=groups)
+    assert len(proof.pairs) == 2
+    assert len(proof.notes) == 1
+
+
+def test_decode_without_a_counter_has_to_answer_all_the_same() -> None:
+    old = FakeServer(lambda body: (500, {"error": "boom"}), metrics=OLD)
+    proof = proven(FakeServer(prefill), old, FakeServer(speak))
+    assert not proof.ok
+    assert proof.notes == ()
+
+
+def test_a_counter_of_promises_is_taken_and_called_one() -> None:
+    promised = Promising(speak)
+    proof = proven(FakeServer(prefill), promised, FakeServer(speak))
+    assert proof.ok, proof.problems
+    assert proof.pairs[0].external_tokens == PROMPT_TOKENS - 1
+    (note,) = proof.notes
+    assert "promised" in note
+
+
+def test_a_counter_of_promises_that_stays_is_found_out() -> None:
+    promised = Promising(speak, counts=False)
+    assert not proven(FakeServer(prefill), promised, FakeServer(speak)).ok
+
+
+def test_a_proof_by_the_counter_of_sources_has_no_notes() -> None:
+    proof = proven(FakeServer(prefill), FakeServer(speak), FakeServer(speak))
+    assert proof.notes == ()
+    assert proof.pairs[0].counter == "vllm:prompt_tokens_by_source"
 
 
 def test_tokens_of_earlier_requests_prove_nothing() -> None:
