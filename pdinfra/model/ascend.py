@@ -13,6 +13,12 @@ Generation = Literal["a2", "a3"]
 
 HCCL_PORTS = range(60000, 60032)
 """Ports that HCCL opens on the host by itself (HCCL docs: keep them for it)."""
+NPU_PORT = 16666
+"""HCCL's port on the cards' own network (HCCL docs). Each further instance of a machine gets
+``NPU_PORTS`` ports of its own behind it (vllm-ascend issue 4725: two engines wanted the one)."""
+NPU_PORTS = 16
+LAST_NPU_PORT = NPU_PORT + 16 * NPU_PORTS - 1
+"""No machine has more than 16 devices, and each instance has at least one."""
 
 
 class NpuProcess(Fact):

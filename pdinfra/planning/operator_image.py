@@ -14,6 +14,7 @@ from pdinfra.model.problems import Problem
 from pdinfra.operator_files import SCRIPT, OperatorState
 from pdinfra.planning.images import LOCAL, built_image, remote_name
 from pdinfra.versions import yuanrong as versions
+from pdinfra.versions.table import VersionError
 from pdinfra.yuanrong import patches, wheels
 from pdinfra.yuanrong.patches import Patch
 from pdinfra.yuanrong.wheels import Target, WheelFile
@@ -28,7 +29,7 @@ def release_of(service: HostSettings) -> versions.Release:
     version = wheels.version(_ours(service.yuanrong_wheels))
     try:
         return versions.release(version or "")
-    except versions.VersionError:
+    except VersionError:
         return versions.releases()[0]
 
 
@@ -153,7 +154,7 @@ def _image_problems(service: HostSettings) -> Iterator[str]:
         )
     try:
         row = versions.engine(service.image)
-    except versions.VersionError as error:
+    except VersionError as error:
         yield str(error)
         return
     if row.connector != service.connector:
@@ -166,7 +167,7 @@ def _row(service: HostSettings) -> versions.Engine | None:
     """Return what the image can do; None where the tables do not know it."""
     try:
         return versions.engine(service.image or "")
-    except versions.VersionError:
+    except VersionError:
         return None
 
 

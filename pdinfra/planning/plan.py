@@ -85,7 +85,7 @@ def build(
     """
     service = inventory.service
     stack = STACKS[service.stack]
-    problems = stack.problems(inventory)
+    problems: list[Problem] = []
     kept = None
     clustered = stack.clustered(service)
     if stack.stores and not clustered:
@@ -111,6 +111,7 @@ def build(
         if not clustered:
             problems += _load_problems(engines[host.name], stores=kept is not None)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
+    problems += stack.problems(inventory, instances)
     if clustered:
         problems += cluster_problems(inventory, engines, _one_path(engines), state)
     router = _router(inventory.router, () if clustered else instances)
@@ -158,6 +159,7 @@ def build(
                 host,
                 inventory,
                 engines[host.name],
+                instances,
                 _router_container(stack, router, host, assets, everything)
                 if host is inventory.router and not made
                 else None,
@@ -214,6 +216,7 @@ def _host_plan(
     host: Host,
     inventory: Inventory,
     engines: Sequence[Engine],
+    instances: Sequence[Instance],
     router: Container | None,
     ports: Sequence[ListenPort],
     assets: Assets,
@@ -240,7 +243,7 @@ def _host_plan(
     for engine in () if made else engines:
         image = engine_image(host, assets)
         images[image.ref] = image
-        spec = instance_spec(engine, image.ref, stack.engine(engine, service))
+        spec = instance_spec(engine, image.ref, stack.engine(engine, service, instances))
         instance = engine.instance
         containers.append(
             container(service.service, instance.id, instance.role, host.name, "instance", spec)

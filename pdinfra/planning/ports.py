@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from pdinfra.model.ascend import HCCL_PORTS
+from pdinfra.model.ascend import HCCL_PORTS, LAST_NPU_PORT, NPU_PORT
 from pdinfra.model.inventory import Accelerator
 from pdinfra.model.plan import Instance, ListenPort, Router
 from pdinfra.model.problems import Problem
@@ -14,7 +14,7 @@ ROUTER_INTERNAL_PORTS = 4
 """API and metrics of two vllm-router processes."""
 DIRECT_PORTS = range(20000, 36000)
 ASCEND_RESERVED: tuple[tuple[range, str], ...] = (
-    (range(16666, 16667), "HCCL on the NPU"),
+    (range(NPU_PORT, LAST_NPU_PORT + 1), "HCCL on the NPU"),
     (DIRECT_PORTS, "AscendDirect's random ports"),
     (HCCL_PORTS, "HCCL on the host"),
 )

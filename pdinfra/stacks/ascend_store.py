@@ -12,6 +12,7 @@ from pdinfra.model.inventory import Inventory
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine
 from pdinfra.versions import yuanrong as versions
+from pdinfra.versions.table import VersionError
 
 NAME = "AscendStoreConnector"
 
@@ -54,7 +55,7 @@ def _wrong(image: str) -> str:
     try:
         row = versions.engine(image)
         problem = versions.datasystem_problem(image, versions.DATASYSTEM)
-    except versions.VersionError as error:
+    except VersionError as error:
         return str(error)
     if row.connector != NAME:
         return f"its connector for openYuanrong is {row.connector}. {usable}"

@@ -109,8 +109,8 @@ class StackModule(Protocol):
         """Tell whether the engines are openYuanrong's actors on nodes, not containers of ours."""
         ...
 
-    def problems(self, inventory: Inventory) -> list[Problem]:
-        """Return what this stack cannot do of the inventory."""
+    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
+        """Return what this stack cannot do of the inventory. instances: as they are placed."""
         ...
 
     def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
@@ -121,8 +121,10 @@ class StackModule(Protocol):
         """Return how a request is handed from prefill to decode (see verify)."""
         ...
 
-    def engine(self, engine: Engine, service: HostSettings) -> Launch:
-        """Return how to start one engine."""
+    def engine(
+        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
+    ) -> Launch:
+        """Return how to start one engine. service: of its host; instances: the whole service's."""
         ...
 
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:

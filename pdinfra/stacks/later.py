@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory, Stack
-from pdinfra.model.plan import Router
+from pdinfra.model.plan import Instance, Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, finish, serve
 
@@ -29,7 +29,7 @@ class LaterStack:
         """Return False."""
         return False
 
-    def problems(self, inventory: Inventory) -> list[Problem]:
+    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
         """Return nothing: only what all stacks share is checked so far."""
         return []
 
@@ -41,7 +41,9 @@ class LaterStack:
         """Return the stack's name: verify knows no protocol for it yet."""
         return self.name
 
-    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+    def engine(
+        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
+    ) -> Launch:
         """Return the plain engine; the stack's wiring is not part of it yet."""
         return finish(serve(engine), engine)
 

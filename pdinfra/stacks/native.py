@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory
-from pdinfra.model.plan import Router
+from pdinfra.model.plan import Instance, Router
 from pdinfra.model.problems import Problem
+from pdinfra.stacks import vllm_ascend
 from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
@@ -29,9 +30,12 @@ class NativeStack:
         """Return False."""
         return False
 
-    def problems(self, inventory: Inventory) -> list[Problem]:
-        """Refuse connectors that do not exist, or not on this accelerator."""
-        return connector_problems(inventory)
+    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
+        """Refuse connectors that do not exist, or not on this accelerator or image."""
+        found = connector_problems(inventory)
+        if inventory.service.accelerator == "ascend" and not found:
+            return vllm_ascend.problems(inventory, instances)
+        return found
 
     def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
         """Return nothing: all of it can be told from the inventory."""
@@ -41,12 +45,16 @@ class NativeStack:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
 
-    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+    def engine(
+        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
+    ) -> Launch:
         """Return `vllm serve` with the connector's role and side channel."""
         base = serve(engine)
         role = KV_ROLE.get(engine.instance.role)
         if role is None:
             return finish(base, engine)
+        if engine.accelerator == "ascend":
+            return finish(vllm_ascend.launch(base, engine, role, service, instances), engine)
         config = {"kv_connector": service.connector, "kv_role": role}
         env = dict(base.env)
         if service.connector == "NixlConnector":

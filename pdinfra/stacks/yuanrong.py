@@ -14,7 +14,7 @@ from typing import Any
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.paths import socket_dir
-from pdinfra.model.plan import Mount, Router
+from pdinfra.model.plan import Instance, Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks import ascend_store
 from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
@@ -42,7 +42,7 @@ class YuanrongStack:
         """Tell whether it is the guides' connector: its engines are placed by openYuanrong."""
         return service.connector == FULL
 
-    def problems(self, inventory: Inventory) -> list[Problem]:
+    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
         """Refuse connectors that cannot use the data system on this accelerator."""
         found = connector_problems(inventory)
         if inventory.service.connector == ascend_store.NAME and not found:
@@ -57,7 +57,9 @@ class YuanrongStack:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
 
-    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+    def engine(
+        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
+    ) -> Launch:
         """Return `vllm serve` with a connector to the worker of its host."""
         settings = engine.settings
         if settings.block_size is None and engine.accelerator == "cpu":

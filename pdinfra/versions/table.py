@@ -9,6 +9,11 @@ from typing import Any
 import yaml
 
 TAG = re.compile(r"/vllm-ascend:(v\d[\w.]*)")
+A3 = re.compile(r"/vllm-ascend:[\w.]+-a3(?![\w.])")
+
+
+class VersionError(ValueError):
+    """The tables have no answer; the text says what is wrong and what would be right."""
 
 
 def read(name: str) -> Any:
@@ -21,3 +26,8 @@ def vllm_ascend(image: str) -> str | None:
     """Return the version that an image of vllm-ascend has in its tag; None: it tells none."""
     tag = TAG.search(image)
     return tag.group(1) if tag else None
+
+
+def is_a3(image: str) -> bool:
+    """Tell whether an image of vllm-ascend is made for A3 hosts; those for A2 say nothing of it."""
+    return A3.search(image) is not None

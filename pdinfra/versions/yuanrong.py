@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pdinfra.versions import table
 from pdinfra.versions.order import order
+from pdinfra.versions.table import VersionError
 from pdinfra.yuanrong.commands import Dialect
 
 ConfigSource = Literal["DS_WORKER_ADDR", "YR_CONFIG_PATH"]
@@ -18,10 +19,6 @@ DATASYSTEM = "0.8.1"
 """The data system in pdinfra's image `yuanrong`."""
 TAG = re.compile(r"/vllm-ascend:(?:(v\d[\w.]*)|(main|nightly)\b)")
 VERSION = re.compile(r"\d+\.\d+[\w.]*")
-
-
-class VersionError(ValueError):
-    """The tables have no answer; the text says what is wrong and what would be right."""
 
 
 class Release(BaseModel):

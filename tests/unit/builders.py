@@ -101,6 +101,10 @@ def inventory(
     hostvars: dict[str, dict[str, Any]] = {
         name: {**(every or {}), **hosts.get(name, {})} for name in names
     }
+    for number, mine in enumerate(hostvars.values(), start=11):
+        # vllm-ascend's connectors are told addresses; the other stacks' hosts may have names.
+        if mine.get("pd_accelerator") == "ascend" and "pd_stack" not in mine:
+            mine.setdefault("pd_address", f"192.0.2.{number}")
     return load({"all": list(names), **groups}, hostvars)
 
 

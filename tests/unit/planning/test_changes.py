@@ -180,7 +180,7 @@ def test_order_of_mounts_is_no_drift() -> None:
     ascend = {
         "pd_accelerator": "ascend",
         "pd_connector": "MooncakeConnectorV1",
-        "pd_image": "x:1",
+        "pd_image": "quay.io/ascend/vllm-ascend:v0.23.0",
         "pd_model_path": "/srv/m",
         "pd_router_metrics_port": 9100,
     }

@@ -91,6 +91,7 @@ def test_ascend_with_default_ports_can_be_planned() -> None:
         ({"pd_decode": {"kv_port": 35999}}, 35999, "AscendDirect's random ports"),
         ({"pd_router_port": 29500}, 29500, "AscendDirect's random ports"),
         ({"pd_decode": {"port": 16666}}, 16666, "HCCL on the NPU"),
+        ({"pd_decode": {"port": 16921}}, 16921, "HCCL on the NPU"),
         ({"pd_decode": {"port": 60031}}, 60031, "HCCL on the host"),
     ],
 )
@@ -102,7 +103,7 @@ def test_ports_of_ascends_own_libraries_are_refused(
     assert owner in problem.cause
 
 
-@pytest.mark.parametrize("port", [19999, 36100, 60032, 16667])
+@pytest.mark.parametrize("port", [19999, 36100, 60032, 16922])
 def test_ports_beside_the_reserved_ones_are_fine_on_ascend(port: int) -> None:
     assert plan(every={**ASCEND, "pd_decode": {"kv_port": port}})
 

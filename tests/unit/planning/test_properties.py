@@ -131,6 +131,8 @@ def test_adding_a_decode_host_leaves_every_other_instance_alone(service: Service
     groups, hostvars = service
     more = {**groups, "all": [*groups["all"], "new"], "decode": [*groups["decode"], "new"]}
     other = {k: v for k, v in hostvars[groups["all"][0]].items() if k in {**NVIDIA, **ASCEND}}
+    # Mooncake is told one size for all of a role.
+    other["pd_tensor_parallel_size"] = before.by_role("decode")[0].tensor_parallel_size
     after = attempt((more, {**hostvars, "new": {**other, "pd_address": "10.0.9.9"}}))
     assert after is not None
     old, new = specs(before), specs(after)

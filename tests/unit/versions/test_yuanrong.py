@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pdinfra.versions.table import VersionError
 from pdinfra.versions.yuanrong import (
-    VersionError,
     datasystem_problem,
     default_ports,
     engine,

@@ -443,6 +443,9 @@ def test_idle_devices_as_captured_are_no_zombies(used: int, total: int) -> None:
 # A3
 
 
+A3 = fleet(pd_image="quay.io/ascend/vllm-ascend:v0.11.0-a3")
+
+
 def a3(**more: Any) -> dict[str, Any]:
     """Return an A3's side: virtual NICs, nothing about them in hccn.conf."""
     return {"generation": "a3", "conf": HccnConf(addresses={0: "10.9.9.9"}), **more}
@@ -453,7 +456,7 @@ def vnics(**more: Any) -> dict[int, Any]:
 
 
 def test_a3_without_gateway_and_with_another_hccn_conf_is_well() -> None:
-    assert bad(fleet(), fleet_facts(fleet(), b=a3(networks=vnics(gateway=None)))) == []
+    assert bad(A3, fleet_facts(A3, b=a3(networks=vnics(gateway=None)))) == []
 
 
 @pytest.mark.parametrize(
@@ -467,8 +470,8 @@ def test_a3_without_gateway_and_with_another_hccn_conf_is_well() -> None:
 def test_roce_side_of_an_a3_only_warns_unless_it_is_used(
     changed: dict[str, Any], check: str
 ) -> None:
-    seen = fleet_facts(fleet(), b=a3(networks=vnics(**changed)))
-    assert [(c.id, c.status) for c in bad(fleet(), seen)] == [(check, "warn")]
+    seen = fleet_facts(A3, b=a3(networks=vnics(**changed)))
+    assert [(c.id, c.status) for c in bad(A3, seen)] == [(check, "warn")]
     roce = fleet(pd_env={"HCCL_INTRA_ROCE_ENABLE": "1"})
     status = "warn" if changed == {"net_health": "Init"} else "fail"
     assert (check, status) in [
@@ -477,8 +480,8 @@ def test_roce_side_of_an_a3_only_warns_unless_it_is_used(
 
 
 def test_virtual_nic_that_is_down_fails() -> None:
-    seen = fleet_facts(fleet(), b=a3(networks=vnics(vnic="DOWN")))
-    (found,) = bad(fleet(), seen)
+    seen = fleet_facts(A3, b=a3(networks=vnics(vnic="DOWN")))
+    (found,) = bad(A3, seen)
     assert (found.id, found.status) == ("npu-link", "fail")
     assert "virtual NIC DOWN" in found.found
 
@@ -546,7 +549,8 @@ def test_host_that_was_not_observed_hides_nothing_of_the_others() -> None:
 def test_driver_is_held_against_what_the_image_asks_for(
     image: str, driver: str, status: str | None
 ) -> None:
-    of = fleet(pd_image=image)
+    # Stack native refuses images that do not have its connector.
+    of = fleet(pd_image=image, pd_stack="ray")
     both = {name: {"driver": driver} for name in ("a", "b")}
     found = [(c.id, c.host, c.status) for c in bad(of, fleet_facts(of, **both))]
     wanted = [("npu-driver-version", host, status) for host in ("a", "b")] if status else []
@@ -580,10 +584,10 @@ def test_engine_on_the_network_between_the_hosts_is_well(env: dict[str, str]) ->
 
 
 def test_address_that_is_another_hosts_fails() -> None:
-    of = fleet(pd_env={"HCCL_IF_IP": "a"})
+    of = fleet(pd_env={"HCCL_IF_IP": "192.0.2.11"})
     (found,) = bad(of, fleet_facts(of))
     assert (found.id, found.host) == ("npu-interface", "b")
-    assert "HCCL_IF_IP=a" in found.found
+    assert "HCCL_IF_IP=192.0.2.11" in found.found
 
 
 def test_hccls_ports_are_kept_by_up_or_by_whoever_manages_the_host() -> None:
