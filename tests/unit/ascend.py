@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +112,17 @@ def raw(**more: Any) -> dict[str, Any]:
     }
 
 
-def fleet(**more: Any) -> Plan:
-    """Return one prefill instance on a, one decode instance on b, two devices each."""
+def fleet(b: Mapping[str, Any] | None = None, **more: Any) -> Plan:
+    """Return one prefill instance on a, one decode instance on b, two devices each.
+
+    b: variables of that host alone.
+    """
     every = {
         **ASCEND,
         "pd_image": "quay.io/ascend/vllm-ascend:v0.11.0",
         "pd_tensor_parallel_size": 2,
     }
-    return plan(TWO_HOSTS, {**every, **more})
+    return plan(TWO_HOSTS, {**every, **more}, b=b or {})
 
 
 def npu(device: int, **more: Any) -> Npu:

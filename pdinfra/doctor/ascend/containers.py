@@ -9,6 +9,7 @@ from pdinfra.doctor.ascend.host import AscendHost, all_or
 from pdinfra.doctor.rules import Rule
 from pdinfra.model.ascend import HCCL_PORTS
 from pdinfra.model.checks import Check
+from pdinfra.versions.table import is_a3, vllm_ascend
 
 DOCKER_NETWORK = ip_network("172.17.0.0/16")
 INTERFACES = ("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
@@ -48,8 +49,15 @@ CARDS = Rule(
     fix="plan fewer devices on this host, or set pd_connector to MooncakeConnectorV1",
     source="vllm-ascend issue 4488",
 )
+IMAGE = Rule(
+    id="npu-image",
+    what="The image of vllm-ascend is made for the host's cards: for A3 its tag has -a3.",
+    expected="an image for the host's cards",
+    fix="set pd_image for this host to the same version's image for its cards",
+    source="vllm-ascend docs, installation: images by product; SOC_VERSION in its Dockerfiles",
+)
 
-RULES = (MOUNTS, PORTS, INTERFACE, CARDS)
+RULES = (MOUNTS, PORTS, INTERFACE, CARDS, IMAGE)
 
 
 def checks(host: AscendHost) -> Iterator[Check]:
@@ -58,6 +66,8 @@ def checks(host: AscendHost) -> Iterator[Check]:
         yield from all_or(MOUNTS, host.name, _mounts(host), f"{len(host.ascend.mounts)} there")
     yield _ports(host)
     yield from all_or(INTERFACE, host.name, _interfaces(host), "none of them")
+    if host.ascend.state == "ready":
+        yield from all_or(IMAGE, host.name, _images(host), f"for {host.ascend.generation.upper()}")
     if host.connector == DATADIST:
         yield from all_or(CARDS, host.name, _cards(host), f"{len(host.devices)} devices")
 
@@ -114,3 +124,13 @@ def _cards(host: AscendHost) -> Iterator[Check]:
     """Yield more devices than the connector links."""
     if len(host.devices) > DATADIST_CARDS:
         yield CARDS.bad(host.name, f"{len(host.devices)} devices")
+
+
+def _images(host: AscendHost) -> Iterator[Check]:
+    """Yield images for other cards; a name that tells no version may be made for any."""
+    generation = host.ascend.generation
+    for image in dict.fromkeys(container.spec.image for container in host.engines):
+        if vllm_ascend(image) is None or is_a3(image) == (generation == "a3"):
+            continue
+        expected = f"one for {generation.upper()}"
+        yield IMAGE.bad(host.name, f"{image} on {generation.upper()} cards", expected=expected)

@@ -443,7 +443,8 @@ def test_idle_devices_as_captured_are_no_zombies(used: int, total: int) -> None:
 # A3
 
 
-A3 = fleet(pd_image="quay.io/ascend/vllm-ascend:v0.11.0-a3")
+A3_IMAGE = "quay.io/ascend/vllm-ascend:v0.11.0-a3"
+A3 = fleet(b={"pd_image": A3_IMAGE})
 
 
 def a3(**more: Any) -> dict[str, Any]:
@@ -484,6 +485,15 @@ def test_virtual_nic_that_is_down_fails() -> None:
     (found,) = bad(A3, seen)
     assert (found.id, found.status) == ("npu-link", "fail")
     assert "virtual NIC DOWN" in found.found
+
+
+def test_image_for_other_cards_fails_on_its_host() -> None:
+    wrong = fleet(b={"pd_image": A3_IMAGE})
+    (found,) = bad(wrong, fleet_facts(wrong))
+    assert (found.id, found.host, found.status) == ("npu-image", "b", "fail")
+    assert (found.found, found.expected) == (f"{A3_IMAGE} on A2 cards", "one for A2")
+    (other,) = bad(fleet(), fleet_facts(fleet(), b=a3(networks=vnics())))
+    assert (other.id, other.host, other.expected) == ("npu-image", "b", "one for A3")
 
 
 # Between the hosts
@@ -540,7 +550,7 @@ def test_host_that_was_not_observed_hides_nothing_of_the_others() -> None:
     [
         ("quay.io/ascend/vllm-ascend:v0.7.3", "24.1.rc1", None),
         ("quay.io/ascend/vllm-ascend:v0.10.0rc1-openeuler", "23.0.5", "fail"),
-        ("quay.io/ascend/vllm-ascend:v0.13.0-a3", "25.3.rc1", "warn"),
+        ("quay.io/ascend/vllm-ascend:v0.13.0", "25.3.rc1", "warn"),
         ("m.daocloud.io/quay.io/ascend/vllm-ascend:v0.23.0", "25.5.0", None),
         ("m.daocloud.io/quay.io/ascend/vllm-ascend:v0.23.0", "24.1.0", "warn"),
         ("registry.example/own-image:1", "22.0.0", None),
@@ -635,5 +645,5 @@ def test_every_rule_says_what_it_is_and_where_it_is_from() -> None:
 def test_every_rule_has_a_fault_that_it_finds() -> None:
     tested = {p.values[0].check for p in (*DRIVER, *CARDS, *NETWORK, *FLEET, *CONTAINERS)}  # type: ignore[union-attr]
     elsewhere = {"npu-driver-version", "npu-interface", "npu-datadist-cards"}
-    elsewhere |= {"npu-hccl-ports"}
+    elsewhere |= {"npu-hccl-ports", "npu-image"}
     assert tested | elsewhere == {rule.id for rule in RULES}
