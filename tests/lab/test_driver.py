@@ -27,7 +27,7 @@ LOG = "/var/log/ascend_seclog/ascend_install.log"
 ASCEND = {
     "pd_accelerator": "ascend",
     "pd_connector": "MooncakeConnectorV1",
-    "pd_image": "registry.example/engine:1",
+    "pd_image": "registry.example/vllm-ascend:v0.11.0",
     # The default for Ascend is more than the memory of a machine that holds a lab.
     "pd_shm_gib": 1,
     # The simulated packages build no kernel module.
