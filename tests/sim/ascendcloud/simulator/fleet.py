@@ -131,8 +131,9 @@ class Fleet:
             return candidates[0] if candidates else None
         name = GAUGES.get(self._policy)
         if name is None:
+            chosen = candidates[self._turn % len(candidates)]
             self._turn += 1
-            return candidates[self._turn % len(candidates)]
+            return chosen
         values = await asyncio.gather(*(self._gauge(each, name) for each in candidates))
         return _least(dict(zip(candidates, values, strict=True)))
 

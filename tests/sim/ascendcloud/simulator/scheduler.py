@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, hdrs, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector, hdrs, web
 
 from .fleet import FAILURES, Fleet, Member, meet, members
 from .options import Options
@@ -261,7 +261,9 @@ async def serve(tables: Tables, options: Options, node_ports: str, *, openai: bo
     """
     found = members(tables, node_ports)
     timeout = ClientTimeout(total=None, sock_connect=5)
-    async with ClientSession(trust_env=True, timeout=timeout) as session:
+    # vLLM closes a connection that is idle for 5 s: one that it is just closing is not to be used.
+    connector = TCPConnector(limit=0, keepalive_timeout=2)
+    async with ClientSession(connector=connector, trust_env=True, timeout=timeout) as session:
         theirs = await meet(session, found, tables, options if openai else None)
         fleet = Fleet(session, found, options.routing or "RoundRobin")
         names = list(options.model_names) if openai else theirs
