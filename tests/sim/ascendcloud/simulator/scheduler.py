@@ -106,7 +106,7 @@ class Scheduler:
             return _error(404, f"The model `{body.get('model')}` does not exist.")
         prompt = body.get("prompt")
         several = isinstance(prompt, list) and not all(isinstance(each, int) for each in prompt)
-        if (several and len(prompt or []) > 1) or body.get("n", 1) != 1:
+        if (several and len(prompt or []) > 1) or (body.get("n") or 1) != 1:
             # One KV handle comes back from prefill: the others would decode on foreign KV.
             return _error(400, "one prompt and one choice (n) in a request, please")
         return None

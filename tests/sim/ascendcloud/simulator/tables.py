@@ -162,7 +162,9 @@ def _local(place: str, document: dict[str, Any]) -> Server:
         found = json.dumps(document.get("group_id"))
         raise RefusalError(f'{place}: is no local rank table, its group_id is {found}, not "0"')
     servers = document.get("server_list")
-    with_devices = isinstance(servers, list) and any("device" in server for server in servers)
+    with_devices = isinstance(servers, list) and any(
+        isinstance(server, dict) and "device" in server for server in servers
+    )
     found_servers = _servers(place, document, devices=with_devices)
     if len(found_servers) != 1:
         raise RefusalError(f"{place}: has {len(found_servers)} servers, an instance is one")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.sim.ascend.simulator import hccn_tool, network
@@ -69,6 +71,23 @@ def test_a_fault_of_one_device_leaves_the_others(simulated: Simulated) -> None:
     simulated.fault("on link-down --device 1")
     assert simulated.hccn_tool("-i 0 -link -g")[1] == "link status: UP\n"
     assert simulated.hccn_tool("-i 1 -link -g")[1] == "link status: DOWN\n"
+
+
+@pytest.mark.parametrize(("profile", "link"), [("a2-98", "link-down"), ("a3-98", "vnic-down")])
+def test_containers_see_the_cards_as_they_are_now(
+    simulated: Simulated, profile: str, link: str
+) -> None:
+    simulated.boot(profile=profile)
+    simulated.hccn_tool("-i 0 -ip -s address 10.20.1.77 netmask 255.255.0.0")
+    for fault in (f"{link} --device 0", "ip-unset --device 1", "occupied"):
+        simulated.fault(f"on {fault}")
+    assert json.loads(simulated.read("/usr/local/Ascend/driver/pdinfra-sim.json")) == {
+        "dcmi": -8020,
+        "devices": {
+            "0": {"address": "10.20.1.77", "link": "DOWN"},
+            "1": {"address": "", "link": "UP"},
+        },
+    }
 
 
 def test_two_calls_at_once_are_refused(simulated: Simulated) -> None:

@@ -114,6 +114,7 @@ def test_global_table_that_is_wrong(node: Node, change: Change, text: str) -> No
     [
         (lambda t: t.pop("group_id"), "is no local rank table"),
         (lambda t: t.update(server_count=1), 'server_count is 1, not "1"'),
+        (lambda t: t.update(server_list=["127.0.0.1"]), "server_id is null, not a string"),
         (lambda t: t["server_list"][0].update(server_ip="127.0.0.2"), "not in the global table"),
         (lambda t: t["server_list"][0]["device"].pop(), "not in the global table"),
         (

@@ -245,7 +245,7 @@ def test_models_and_both_paths_of_health(pair: Service) -> None:
         ({"model": "other"}, 404),
         ({"prompt": ["one", "two"]}, 400),
         ({"n": 2}, 400),
-        ({"prompt": ["one"]}, 200),
+        ({"prompt": ["one"], "n": None}, 200),
         ({"prompt": [1, 2, 3]}, 200),
     ],
 )
@@ -369,6 +369,11 @@ def test_proxy_of_the_environment_is_in_the_way_without_no_proxy(pair: Service) 
     pair.process(http_proxy=nobody, no_proxy=f"localhost,{HOST}")
     pair.wait_for_health(200)
     assert pair.ask().status_code == 200
+
+
+def test_port_that_somebody_has(pair: Service) -> None:
+    pair.port = pair.members[0].port
+    assert f"cannot listen on {HOST}:{pair.port}" in pair.refusal()
 
 
 def test_value_of_use_openai_that_does_not_exist(pair: Service) -> None:
