@@ -111,7 +111,8 @@ def build(
         if not clustered:
             problems += _load_problems(engines[host.name], stores=kept is not None)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
-    problems += stack.problems(inventory, instances)
+    everything = [engine for mine in engines.values() for engine in mine]
+    problems += stack.problems(inventory, everything)
     if clustered:
         problems += cluster_problems(inventory, engines, _one_path(engines), state)
     router = _router(inventory.router, () if clustered else instances)
@@ -127,8 +128,6 @@ def build(
     }
     addresses = {host.name: host.address for host in inventory.hosts}
     problems += port_problems(ports, addresses, service.accelerator, direct=not clustered)
-    everything = [engine for mine in engines.values() for engine in mine]
-    problems += stack.engine_problems(everything)
     problems += stack_only_problems(inventory)
     problems += _id_problems(instances)
     problems += _loopback_problems(inventory)

@@ -64,21 +64,24 @@ class AscendCloudStack:
         """Return False."""
         return False
 
-    def problems(self, inventory: Inventory) -> list[Problem]:
-        """Refuse what the bundle cannot do, and settings that mean nothing to it."""
-        return list(_problems(inventory))
-
-    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
-        """Refuse what no rank table can say, and sizes and ports that the bundle refuses."""
+    def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
+        """Refuse what bundle and tables cannot do, and settings that mean nothing to them."""
         # Where devices are missing altogether, the accelerator is the reason.
         placed = [engine for engine in engines if engine.accelerator == "ascend"]
-        return [*_table_problems(placed), *_port_problems(placed), *_token_problems(placed)]
+        return [
+            *_problems(inventory),
+            *_table_problems(placed),
+            *_port_problems(placed),
+            *_token_problems(placed),
+        ]
 
     def protocol(self, service: HostSettings) -> str:
         """Return that the scheduler alone knows it."""
         return "ascendcloud"
 
-    def engine(self, engine: Engine, service: HostSettings) -> Launch:
+    def engine(
+        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
+    ) -> Launch:
         """Return start_servers.sh for prefill or decode."""
         words = _words(engine, engine.instance.port, "0.0.0.0")
         if engine.instance.role == "prefill" and service.prefill_batching_policy:

@@ -109,12 +109,8 @@ class StackModule(Protocol):
         """Tell whether the engines are openYuanrong's actors on nodes, not containers of ours."""
         ...
 
-    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
-        """Return what this stack cannot do of the inventory. instances: as they are placed."""
-        ...
-
-    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
-        """Return what this stack cannot do of the engines as they were placed."""
+    def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
+        """Return what this stack cannot do of the inventory. engines: as they are placed."""
         ...
 
     def protocol(self, service: HostSettings) -> str:

@@ -29,12 +29,8 @@ class LaterStack:
         """Return False."""
         return False
 
-    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
+    def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
         """Return nothing: only what all stacks share is checked so far."""
-        return []
-
-    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
-        """Return nothing: all of it can be told from the inventory."""
         return []
 
     def protocol(self, service: HostSettings) -> str:

@@ -30,16 +30,12 @@ class NativeStack:
         """Return False."""
         return False
 
-    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
+    def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
         """Refuse connectors that do not exist, or not on this accelerator or image."""
         found = connector_problems(inventory)
         if inventory.service.accelerator == "ascend" and not found:
-            return vllm_ascend.problems(inventory, instances)
+            return vllm_ascend.problems(inventory, [engine.instance for engine in engines])
         return found
-
-    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
-        """Return nothing: all of it can be told from the inventory."""
-        return []
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""

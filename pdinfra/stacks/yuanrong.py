@@ -42,16 +42,12 @@ class YuanrongStack:
         """Tell whether it is the guides' connector: its engines are placed by openYuanrong."""
         return service.connector == FULL
 
-    def problems(self, inventory: Inventory, instances: Sequence[Instance]) -> list[Problem]:
+    def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
         """Refuse connectors that cannot use the data system on this accelerator."""
         found = connector_problems(inventory)
         if inventory.service.connector == ascend_store.NAME and not found:
             return ascend_store.problems(inventory)
         return found
-
-    def engine_problems(self, engines: Sequence[Engine]) -> list[Problem]:
-        """Return nothing: all of it can be told from the inventory."""
-        return []
 
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""

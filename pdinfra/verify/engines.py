@@ -29,6 +29,10 @@ class EngineError(Exception):
     """An engine or the router did not answer as it should; the text says which and how."""
 
 
+class NoAnswerError(EngineError):
+    """Nobody answered at all."""
+
+
 class Client:
     """HTTP to the service's members. Close it when done (it is a context manager)."""
 
@@ -114,7 +118,7 @@ class Client:
         try:
             response = self._http.request(method, url, json=body)
         except httpx.HTTPError as error:
-            raise EngineError(f"{url}: {error or type(error).__name__}") from error
+            raise NoAnswerError(f"{url}: {error or type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:
             raise EngineError(f"{url} answered {response.status_code}: {response.text[:200]}")
         return response

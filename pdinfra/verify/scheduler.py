@@ -14,8 +14,8 @@ from typing import Any
 
 from pdinfra.model.plan import Instance, Plan
 from pdinfra.model.proof import PairProof
-from pdinfra.verify.counters import EXTERNAL
-from pdinfra.verify.engines import Client, EngineError
+from pdinfra.verify.counters import EXTERNAL, FAMILY
+from pdinfra.verify.engines import Client, EngineError, NoAnswerError
 
 REQUESTS_PER_PAIR = 8
 MOST_REQUESTS = 200
@@ -45,16 +45,15 @@ def pairs_behind(
     members = (*plan.by_role("prefill"), *plan.by_role("decode"))
     seen = Seen()
     for member in members:
-        if member.id in states:
-            seen.problems.append(f"{member.id}: is {states[member.id]}")
-    if seen.problems:
-        return seen
-    try:
-        if not all(_counts(client, members).values()):
-            seen.unseen.append(_silent(members))
-            return seen
-    except EngineError as error:
-        seen.unseen.append(f"{_silent(members)} ({error})")
+        try:
+            if client.external(member.url) is None:
+                seen.unseen.append(_silent(member))
+        except NoAnswerError as error:
+            because = f" is {states[member.id]}" if member.id in states else ""
+            seen.problems.append(f"{member.id}{because}: {error}")
+        except EngineError as error:
+            seen.unseen.append(f"{_silent(member)} ({error})")
+    if seen.problems or seen.unseen:
         return seen
     try:
         _watch(client, plan, members, body, seen)
@@ -123,6 +122,7 @@ def _pair(
         ok=True,
         prompt_tokens=tokens,
         external_tokens=moved,
+        counter=FAMILY,
     )
 
 
@@ -141,9 +141,9 @@ def _total(counts: Mapping[str, int]) -> int:
     return sum(counts.values())
 
 
-def _silent(members: tuple[Instance, ...]) -> str:
-    """Return what is not proven where engines show no counters."""
+def _silent(member: Instance) -> str:
+    """Return what is not proven where a server shows no counter."""
     return (
-        f"the servers ({members[0].id}, ...) show no counters of where KV came from: that it moved "
-        "from prefill to decode is not proven here, only that the scheduler answers"
+        f"{member.id} shows no counter of where KV came from: that it moved from prefill to decode "
+        "is not proven, only that the scheduler answers"
     )

@@ -18,7 +18,6 @@ from tests.unit.builders import NOW, TWO_HOSTS, facts, observed, plan
 from tests.unit.builders import network as host_network
 
 
-
 @dataclass(frozen=True)
 class Case:
     """A fault on host b (devices 0 and 1 are planned), and all that the doctor says of it."""
