@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INVENTORY ?= inventories/local
 
-.PHONY: help up down plan status verify doctor test lint docs
+.PHONY: help up down plan status verify doctor test lint lint-python lint-roles docs
 
 help:  ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST)
@@ -19,14 +19,19 @@ plan status verify doctor: $(VENV)/run  ## The verb of that name.
 	@$(BIN)/python -m pdinfra $@ -i $(INVENTORY)
 
 lint: $(VENV)/dev  ## ruff, mypy, ansible-lint (production profile).
+	@$(MAKE) --no-print-directory --output-sync -j 2 lint-roles lint-python
+
+lint-python:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
+
+lint-roles:
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline --strict
 
 test: lint  ## Everything: lint, unit tests, the real service on this machine.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 docs: $(VENV)/dev  ## Generate the role READMEs, the variables' reference and the schema.
 	$(BIN)/python docs/generate.py
