@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from pdinfra.lab import files, hosts, network
+from pdinfra.lab import files, hosts, names, network
 from pdinfra.lab import state as memory
 from pdinfra.lab.images import REPOSITORY, Say
 from pdinfra.lab.names import BLOBS, LABEL, Lab
@@ -30,13 +31,14 @@ def down(
     if keep_images:
         for host in found.values():
             _empty(host)
-    for container in client.containers.list(all=True, filters=mine):
-        container.remove(force=True, v=True)
-    if known is not None:
-        known.remove()
-    if not keep_images:
-        for volume in client.volumes.list(filters=mine):
-            volume.remove()
+    # A host takes seconds to end, and its images are hundreds of thousands of files.
+    with ThreadPoolExecutor(max_workers=names.MAX_HOSTS) as pool:
+        containers = client.containers.list(all=True, filters=mine)
+        list(pool.map(lambda each: each.remove(force=True, v=True), containers))
+        if known is not None:
+            known.remove()
+        if not keep_images:
+            list(pool.map(lambda each: each.remove(), client.volumes.list(filters=mine)))
     if (state := memory.load(lab)) is not None:
         for path in files.remove(lab, state):
             say(f"{path} stays: it was edited")
