@@ -27,6 +27,7 @@ ASPECT_OF = {
     "cap_drop": "privileges",
     "security_opts": "privileges",
     "privileged": "privileges",
+    "user": "privileges",
     "init": "lifecycle",
     "restart_policy": "lifecycle",
     "stop_timeout": "lifecycle",

@@ -51,11 +51,11 @@ def hosts(labs: None, engine: docker.DockerClient) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[None]:
-    """Three hosts of tests.lab.fleet: what is pulled for one service is there for the next."""
+    """Three hosts of tests.lab.fleet, with simulated NPUs: what is pulled for one service is there for the next."""
     # `lab down` leaves an inventory that was edited.
     tests_fleet.lab("down")
     shutil.rmtree(tests_fleet.INVENTORY, ignore_errors=True)
-    made = tests_fleet.lab("up", "--hosts", "3")
+    made = tests_fleet.lab("up", "--hosts", "3", "--npus", "8")
     assert made.code == 0, made.text
     yield
     tests_fleet.lab("down")
