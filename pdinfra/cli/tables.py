@@ -80,7 +80,9 @@ def show_changes(console: Console, changes: Sequence[Change]) -> None:
     table = _table("", "action", "what", "host", "why")
     for change in changes:
         sign, style = SIGNS[change.action]
-        why = "\n".join(map(str, change.fields)) or change.reason
+        fields = list(map(str, change.fields))
+        more = change.reason.removeprefix("; ".join(fields)).removeprefix("; ")
+        why = "\n".join([*fields, *([more] if more else [])])
         row = (sign, change.action, f"{change.kind} {change.id}", change.host, why)
         table.add_row(*(Text(cell, style=style) for cell in row))
     console.print(table)

@@ -24,9 +24,11 @@ def second_wave(plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Ch
         touched = [name for name in up if name in replaced]
         if len(touched) < len(up):
             continue
-        if len(touched) < 2:
+        # Members that are down anyway come first: the router knows them, and takes them back.
+        first = sum(i.role == role and i.id in replaced for i in plan.instances) - len(touched)
+        if not first and len(touched) < 2:
             return set()
-        later |= set(touched[(len(touched) + 1) // 2 :])
+        later |= set(touched if first else touched[(len(touched) + 1) // 2 :])
     return later
 
 
