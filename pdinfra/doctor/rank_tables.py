@@ -9,6 +9,7 @@ from pdinfra.doctor.rules import Rule
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
+from pdinfra.model.problems import Problem
 from pdinfra.ranktable.findings import Known, Stat
 from pdinfra.ranktable.lint import lint
 from pdinfra.ranktable.read import Table
@@ -31,7 +32,7 @@ COPIES = Rule(
     severity="warn",
 )
 MADE = Rule(
-    id="rank-table-made",
+    id="npu-rank-table",
     what="A rank table can be made of what the hosts tell, for all hosts at once.",
     expected="the address of every planned device, and every host in this run",
     fix="run it for all hosts, without --limit",
@@ -44,11 +45,11 @@ def checks(
     plan: Plan,
     facts: Mapping[str, HostFacts],
     wanted: Mapping[str, Mapping[str, str]],
-    gap: str,
+    gaps: Sequence[Problem],
 ) -> Iterator[Check]:
     """Yield the checks of all observed hosts.
 
-    wanted: each host's tables by path, as they are to be; gap: why there are none.
+    wanted: each host's tables by path, as they are to be; gaps: why there are none.
     """
     if plan.rank_tables is None:
         return
@@ -59,7 +60,7 @@ def checks(
             continue
         yield from _table(plan, facts, host.name, tables[host.name])
     yield from _copies(tables)
-    yield from _made(plan, facts, wanted, gap)
+    yield from _made(plan, facts, wanted, gaps)
 
 
 def _table(
@@ -137,12 +138,12 @@ def _made(
     plan: Plan,
     facts: Mapping[str, HostFacts],
     wanted: Mapping[str, Mapping[str, str]],
-    gap: str,
+    gaps: Sequence[Problem],
 ) -> Iterator[Check]:
     """Judge whether a table can be made, and whether this run may change it."""
-    if gap:
-        fix = "" if "not looked at" in gap else "set it: hccn_tool -i N -ip -s address A netmask M"
-        yield MADE.bad(plan.router.host, gap, fix=fix)
+    for gap in gaps:
+        yield MADE.bad(gap.host, f"{gap.thing}: {gap.cause}", fix=gap.fix)
+    if gaps:
         return
     unseen = [host.name for host in plan.active if host.name not in facts]
     there = {path for seen in facts.values() for path in seen.rank_tables}

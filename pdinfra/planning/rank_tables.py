@@ -15,10 +15,11 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.inventory import Inventory
 from pdinfra.model.paths import rank_table_dir
 from pdinfra.model.plan import Container, ContainerSpec, Instance, Mount, Plan, RankTables
+from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import container
 from pdinfra.ranktable import ascendcloud, vllm_ascend
 from pdinfra.ranktable.dump import dump
-from pdinfra.ranktable.topology import Card, File, Server, Topology
+from pdinfra.ranktable.topology import Card, File, Server, Topology, problems
 from pdinfra.ranktable.used import used
 from pdinfra.stacks.ascendcloud import table_order
 from pdinfra.versions.rank_tables import rank_table
@@ -34,13 +35,13 @@ Change = Callable[[Container], ContainerSpec | None]
 class Finished:
     """A plan that the hosts' facts completed.
 
-    ``tables`` are each host's files; ``gap`` says why none could be made although some are read.
+    ``tables`` are each host's files; ``gaps`` say why none could be made although some are read.
     Containers have then what their predecessors have.
     """
 
     plan: Plan
     tables: Mapping[str, Texts] = field(default_factory=dict)
-    gap: str = ""
+    gaps: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,11 @@ def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
     tables = plan.rank_tables
     if tables is None:
         return Finished(plan)
-    topology, gap = _topology(plan, tables, facts)
-    if topology is None:
+    topology, gaps = _topology(plan, tables, facts)
+    if gaps:
         found = {h: {c.id: c.spec.env for c in seen.containers} for h, seen in facts.items()}
         kept = _changed(plan, lambda mine: _as_found(mine, tables, found.get(mine.host, {})))
-        return Finished(kept, gap=gap)
+        return Finished(kept, gaps=gaps)
     make = _ascendcloud if tables.format == "ascendcloud" else _vllm_ascend
     made = make(plan, tables, topology)
     finished = _changed(plan, lambda mine: _with_paths(mine, tables, made.paths))
@@ -81,9 +82,10 @@ def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
 
 def _topology(
     plan: Plan, tables: RankTables, facts: Mapping[str, HostFacts]
-) -> tuple[Topology | None, str]:
-    """Return who is in the tables with which cards, or why that cannot be told."""
+) -> tuple[Topology, tuple[Problem, ...]]:
+    """Return who is in the tables with which cards, and why that makes no table."""
     known = _written(plan, tables, facts)
+    gaps = []
     servers: dict[str, list[Server]] = {"prefill": [], "decode": []}
     for instance in table_order(plan.instances):
         address = plan.host(instance.host).address
@@ -93,11 +95,16 @@ def _topology(
             ip = seen.ascend.address(device) if seen and seen.ascend else None
             ip = ip or known.get((address, device))
             if ip is None:
-                return None, _why(instance, device, facts)
-            cards.append(Card(device, ip))
+                gaps.append(_gap(instance, device, facts))
+            else:
+                cards.append(Card(device, ip))
         servers[instance.role].append(Server(address, tuple(cards)))
     entry = plan.host(plan.router.host).address
-    return Topology(tuple(servers["prefill"]), tuple(servers["decode"]), entry), ""
+    made = Topology(tuple(servers["prefill"]), tuple(servers["decode"]), entry)
+    names = {host.address: host.name for host in plan.active}
+    wrong = () if gaps else problems(made)
+    gaps += [p.model_copy(update={"host": names.get(p.host, p.host)}) for p in wrong]
+    return made, tuple(gaps)
 
 
 def _written(
@@ -115,11 +122,13 @@ def _written(
     return found
 
 
-def _why(instance: Instance, device: int, facts: Mapping[str, HostFacts]) -> str:
-    """Return why a device's address is not known."""
+def _gap(instance: Instance, device: int, facts: Mapping[str, HostFacts]) -> Problem:
+    """Return that a device's address is not known."""
+    cause, fix = "it has no address", f"`hccn_tool -i {device} -ip -s address A netmask M`"
     if instance.host not in facts:
-        return f"{instance.host} was not looked at, and no table names its device {device}"
-    return f"device {device} of {instance.host} has no address"
+        cause = "the host was not looked at, and no table that is there names it"
+        fix = "run it for all hosts, without --limit"
+    return Problem(host=instance.host, thing=f"device {device}", cause=cause, fix=fix)
 
 
 def _ascendcloud(plan: Plan, tables: RankTables, topology: Topology) -> _Made:

@@ -50,7 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         finished = finish(plan, facts)
         plan = finished.plan
         checks = examine(plan, facts, time.time())
-        checks += rank_tables.checks(plan, facts, finished.tables, finished.gap)
+        checks += rank_tables.checks(plan, facts, finished.tables, finished.gaps)
         spare = {host.name for host in plan.hosts if host.spare}
         asked = _answers(plan, variables)
         if mode != "doctor":
