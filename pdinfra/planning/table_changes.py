@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from pdinfra.model.changes import Change
+from pdinfra.model.changes import Change, FieldChange
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Plan
+from pdinfra.model.plan import Plan, RankTables
 from pdinfra.planning.changes import STAGES
 from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.waves import pauses, second_wave
@@ -64,14 +64,14 @@ def with_tables(
     if tables is None:
         return dict(by_host)
     everything = [change for mine in by_host.values() for change in mine]
-    touched = [c.id for c in everything if c.action == "replace" and _only_tables(plan, c)]
+    touched = [c.id for c in everything if c.action == "replace" and _reads(tables, c)]
     later = second_wave(plan, facts, everything)
     paused = pauses(plan, facts, everything)
     read_now = (t for seen in facts.values() for t in used(tables, seen))
     old = next((table for table in read_now if is_whole(table)), None)
     result = {}
     for host, mine in by_host.items():
-        told = [_told(plan, change, later, paused) for change in mine]
+        told = [_told(tables, change, later, paused) for change in mine]
         at = sum(STAGES.index(change.kind) < STAGES.index("ranktable") for change in told)
         own = _changes(finished, host, facts[host], old, touched)
         result[host] = [*told[:at], *own, *told[at:]]
@@ -100,13 +100,14 @@ def _changes(
         yield Change.model_validate({**row, "reason": "no container reads it any more"})
 
 
-def _told(plan: Plan, change: Change, later: set[str], paused: str) -> Change:
+def _told(tables: RankTables, change: Change, later: set[str], paused: str) -> Change:
     """Say of a container what the paths in its environment mean, and when it is replaced."""
-    reason, fields = change.reason, change.fields
-    if change.action == "replace" and _only_tables(plan, change):
-        reason, fields = "reads another rank table", ()
-    elif change.action != "replace" or change.kind != "instance":
+    if change.action != "replace" or change.kind not in ("instance", "router"):
         return change
+    reason, fields = change.reason, change.fields
+    if paths := _reads(tables, change):
+        fields = tuple(field for field in fields if field not in paths)
+        reason = "; ".join([*map(str, fields), "reads another rank table"])
     if change.kind == "instance" and later:
         reason += "; after the others are back" if change.id in later else "; first part"
     elif change.kind == "instance" and paused:
@@ -114,10 +115,10 @@ def _told(plan: Plan, change: Change, later: set[str], paused: str) -> Change:
     return change.model_copy(update={"reason": reason, "fields": fields})
 
 
-def _only_tables(plan: Plan, change: Change) -> bool:
-    """Tell whether a container is replaced for its tables' paths alone."""
-    names = {f"env {name}" for name in plan.rank_tables.environment} if plan.rank_tables else set()
-    return bool(change.fields) and {field.field for field in change.fields} <= names
+def _reads(tables: RankTables, change: Change) -> list[FieldChange]:
+    """Return the fields of a container by which it reads another table than before."""
+    names = {f"env {name}" for name in tables.environment}
+    return [field for field in change.fields if field.field in names]
 
 
 def _difference(plan: Plan, old: Table | None, new: Table) -> str:
