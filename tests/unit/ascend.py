@@ -6,10 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdinfra.model.ascend import AscendFacts, HccnConf, Npu, NpuNetwork, NpuProcess
-from pdinfra.model.facts import HostFacts
+import yaml
+
+from pdinfra.model.ascend import HCCL_PORTS, AscendFacts, HccnConf, Npu, NpuNetwork, NpuProcess
+from pdinfra.model.facts import HostFacts, TextFact
 from pdinfra.model.plan import HostPlan, Plan
-from tests.unit.builders import ASCEND, TWO_HOSTS, facts, plan
+from pdinfra.planning.rank_tables import Finished, finish
+from tests.commands import ROOT
+from tests.unit.builders import (
+    ASCEND,
+    NOW,
+    ONE_HOST,
+    TWO_HOSTS,
+    Groups,
+    facts,
+    observed,
+    plan,
+)
+from tests.unit.builders import network as host_network
 
 CAPTURED = Path(__file__).parent / "captured"
 A2_INFO = (CAPTURED / "npu-smi-info-a2.txt").read_text()
@@ -187,4 +201,107 @@ def fleet_facts(of: Plan, **more: dict[str, Any]) -> dict[str, HostFacts]:
         host.name: facts(host, ascend=ascend(host, index, **more.get(host.name, {})))
         for index, host in enumerate(of.hosts, start=1)
         if host.observe.devices
+    }
+
+
+def _values(name: str) -> dict[str, Any]:
+    """Return what an example inventory says for all its hosts."""
+    text = (ROOT / "inventories" / name / "group_vars" / "all.yml").read_text()
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+GUIDE = _values("ascendcloud-1p1d")
+"""The first deployment of guide ascendcloud-ranktable-pd."""
+CLOUD = _values("ascendcloud-2p2d")
+"""A prefill and a decode instance on each host, on devices 0 to 3."""
+BOTH_HOSTS = {"prefill": ["a", "b"], "decode": ["a", "b"], "router": ["a"]}
+SBIN = "/usr/local/sbin/npu-smi"
+
+
+def addressed(groups: Groups) -> dict[str, dict[str, Any]]:
+    """Return an IPv4 address for each host: 192.0.2.11 and up, in the order of the groups."""
+    names = dict.fromkeys(host for group in groups.values() for host in group)
+    return {name: {"pd_address": f"192.0.2.{n}"} for n, name in enumerate(names, start=11)}
+
+
+def cloud(groups: Groups = BOTH_HOSTS, every: Mapping[str, Any] = CLOUD, **more: Any) -> Plan:
+    """Return a plan whose hosts have addresses; keyword arguments are variables of one host."""
+    own = {name: {**mine, **more.get(name, {})} for name, mine in addressed(groups).items()}
+    return plan(groups, every, **own)
+
+
+def guide(**more: Any) -> Plan:
+    """Return the guide's 1p1d on one host, with more variables."""
+    return cloud(ONE_HOST, {**GUIDE, **more})
+
+
+def bare(of: Plan, **more: Any) -> dict[str, HostFacts]:
+    """Return hosts with cards and nothing of the service; more: Ascend facts of one host.
+
+    A device's address is 10.20.N.D+1, N from the end of the host's own address.
+    """
+    found = {}
+    for host in of.active:
+        mine = None
+        if host.observe.devices:
+            index = int(host.address.rpartition(".")[2]) - 10
+            mine = ascend(host, index, **{"npu_smi": (SBIN,), **more.get(host.name, {})})
+        found[host.name] = facts(host, ascend=mine, network=settled_network(of, host))
+    return found
+
+
+def settled_network(of: Plan, host: HostPlan) -> Any:
+    """Return a network in which there is nothing left to set."""
+    return host_network(
+        host,
+        resolved={other.name: (other.address,) for other in of.active},
+        reserved=frozenset(HCCL_PORTS),
+        daemons=("chronyd",),
+    )
+
+
+def running(of: Plan, **more: Any) -> dict[str, HostFacts]:
+    """Return the facts after `up`: containers run, tables are there; more: as in ``bare``."""
+    before = bare(of, **more)
+    return as_made(finish(of, before), before)
+
+
+def as_made(finished: Finished, before: Mapping[str, HostFacts]) -> dict[str, HostFacts]:
+    """Return hosts with what a finished plan makes of them."""
+    return {
+        name: seen.model_copy(
+            update={
+                "containers": tuple(observed(c) for c in finished.plan.host(name).containers),
+                "rank_tables": {
+                    path: text_fact(text) for path, text in finished.tables.get(name, {}).items()
+                },
+            }
+        )
+        for name, seen in before.items()
+    }
+
+
+def text_fact(text: str, **more: Any) -> TextFact:
+    """Return a file as the role writes it."""
+    values = {"mode": 0o644, "uid": 0, "gid": 0, "changed": NOW}
+    return TextFact.model_validate({"text": text, **values, **more})
+
+
+def with_card(
+    seen: Mapping[str, HostFacts], host: str, **cards: str | None
+) -> dict[str, HostFacts]:
+    """Return facts with other addresses of one host's devices, ``d4="10.20.1.99"``; None: none."""
+    mine = seen[host]
+    assert mine.ascend is not None
+    networks = dict(mine.ascend.networks)
+    conf = dict(mine.ascend.conf.addresses) if mine.ascend.conf else {}
+    for name, address in cards.items():
+        device = int(name[1:])
+        networks[device] = networks[device].model_copy(update={"address": address})
+        conf.pop(device, None)
+    changed = {"networks": networks, "conf": HccnConf(addresses=conf)}
+    return {
+        **seen,
+        host: mine.model_copy(update={"ascend": mine.ascend.model_copy(update=changed)}),
     }

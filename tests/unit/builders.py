@@ -166,6 +166,8 @@ def inspect(container: Container, **state: Any) -> dict[str, Any]:
         },
         "Config": {
             "Image": spec.image,
+            # An inspected container always has a user: its own, else its image's.
+            "User": spec.user or "image-user",
             "Cmd": list(spec.command),
             "Env": ["PATH=/opt/bin:/bin", *(f"{k}={v}" for k, v in spec.env.items()), "LANG=C"],
             "Labels": {"org.opencontainers.image.title": "an image", **container.labels},
