@@ -70,7 +70,7 @@ class AscendCloudStack:
         placed = [engine for engine in engines if engine.accelerator == "ascend"]
         return [
             *_problems(inventory),
-            *_table_problems(placed),
+            *_table_problems(placed, inventory.router),
             *_port_problems(placed),
             *_token_problems(placed),
         ]
@@ -166,9 +166,11 @@ def _words(engine: Engine, port: int, bind: str) -> list[str]:
     return words + (["--enforce-eager"] if settings.enforce_eager else [])
 
 
-def _table_problems(engines: Sequence[Engine]) -> Iterator[Problem]:
+def _table_problems(engines: Sequence[Engine], entry: Host) -> Iterator[Problem]:
     """Yield addresses, sizes and names that make a table useless, by the inventory's hosts."""
-    hosts = {engine.address: engine.instance.host for engine in engines}
+    if not engines:
+        return
+    hosts = {entry.address: entry.name, **{e.address: e.instance.host for e in engines}}
     servers = {
         role: tuple(
             Server(e.address, tuple(Card(device, "") for device in e.instance.devices))
@@ -177,7 +179,8 @@ def _table_problems(engines: Sequence[Engine]) -> Iterator[Problem]:
         )
         for role in ("prefill", "decode")
     }
-    for problem in place_problems(Topology(servers["prefill"], servers["decode"])):
+    topology = Topology(servers["prefill"], servers["decode"], entry.address)
+    for problem in place_problems(topology):
         fix = "set pd_address to the host's IPv4 address in the network between the hosts"
         told = {"host": hosts.get(problem.host, problem.host)}
         if problem.thing == "address":

@@ -315,6 +315,13 @@ def test_host_whose_address_means_nothing_to_the_others_is_refused(
     )
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "npu-1.example.com"])
+def test_the_schedulers_host_needs_an_address_too(address: str) -> None:
+    found = refused(CPU_ENTRY, c={"pd_address": address})
+    assert {problem.host for problem in found} == {"c"}, lines(found)
+    assert f"address {address}" in {problem.thing for problem in found}
+
+
 def test_instances_of_a_role_have_one_size() -> None:
     spread = {"prefill": ["a", "b", "c"], "decode": ["c"], "router": ["a"]}
     wide = {"devices": [0, 1, 2, 3], "port": 8088, "tensor_parallel_size": 4}
