@@ -215,6 +215,12 @@ GUIDE = _values("ascendcloud-1p1d")
 """The first deployment of guide ascendcloud-ranktable-pd."""
 CLOUD = _values("ascendcloud-2p2d")
 """A prefill and a decode instance on each host, on devices 0 to 3."""
+DIST = {
+    **ASCEND,
+    "pd_connector": "LLMDataDistCMgrConnector",
+    "pd_image": "quay.io/ascend/vllm-ascend:v0.10.1rc1",
+}
+"""vllm-ascend with the connector that reads a rank table."""
 BOTH_HOSTS = {"prefill": ["a", "b"], "decode": ["a", "b"], "router": ["a"]}
 SBIN = "/usr/local/sbin/npu-smi"
 
