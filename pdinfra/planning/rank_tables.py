@@ -116,8 +116,11 @@ def _written(
     for seen in facts.values() if unseen else ():
         for table in used(tables, seen):
             for server in table.servers:
+                if server.address is None or server.address not in unseen:
+                    continue
                 for card in server.cards:
-                    if server.address in unseen and card.device_id and card.device_ip:
+                    # Somebody may have edited the file, which the doctor tells.
+                    if card.device_id and card.device_id.isdecimal() and card.device_ip:
                         found[server.address, int(card.device_id)] = card.device_ip
     return found
 

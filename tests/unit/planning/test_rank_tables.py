@@ -259,6 +259,19 @@ def test_hosts_that_were_all_looked_at_need_no_table_of_before() -> None:
     assert "10.20.2.99" in cards(finish(of, moved))
 
 
+def test_table_that_somebody_damaged_is_no_source_of_addresses() -> None:
+    of = cloud()
+    mine = running(of)["a"]
+    broken = {
+        path: file.model_copy(
+            update={"text": file.text.replace('"device_id": "0"', '"device_id": "x"')}
+        )
+        for path, file in mine.rank_tables.items()
+    }
+    found = finish(of, {"a": mine.model_copy(update={"rank_tables": broken})})
+    assert found.gap == "b was not looked at, and no table names its device 0"
+
+
 def test_the_folder_is_another_one_as_soon_as_anything_in_the_table_is() -> None:
     of = guide()
     folders = {
