@@ -222,12 +222,13 @@ DIST = {
 }
 """vllm-ascend with the connector that reads a rank table."""
 BOTH_HOSTS = {"prefill": ["a", "b"], "decode": ["a", "b"], "router": ["a"]}
+SMALL = {"prefill": ["a"], "decode": ["b"], "router": ["a"]}
 SBIN = "/usr/local/sbin/npu-smi"
 
 
 def addressed(groups: Groups) -> dict[str, dict[str, Any]]:
-    """Return an IPv4 address for each host: 192.0.2.11 and up, in the order of the groups."""
-    names = dict.fromkeys(host for group in groups.values() for host in group)
+    """Return an IPv4 address for each host: 192.0.2.11 and up, in the order of their names."""
+    names = sorted({host for group in groups.values() for host in group})
     return {name: {"pd_address": f"192.0.2.{n}"} for n, name in enumerate(names, start=11)}
 
 

@@ -22,6 +22,7 @@ from pdinfra.ranktable.topology import Card, Server, Topology
 from tests.unit.ascend import (
     CLOUD,
     DIST,
+    SMALL,
     bare,
     cloud,
     fleet,
@@ -287,9 +288,6 @@ def dist(groups: Groups, **more: Any) -> Plan:
 
 def path(found: Finished, name: str) -> str:
     return env(found, name)["DISAGGREGATED_PREFILL_RANK_TABLE_PATH"]
-
-
-SMALL = {"prefill": ["a"], "decode": ["b"], "router": ["a"]}
 
 
 def test_vllm_ascends_table_is_the_tools_in_a_folder_for_each_instance() -> None:
