@@ -47,7 +47,10 @@ def table_work(finished: Finished, host: str, seen: HostFacts) -> TableWork:
     if wanted is None:
         return NO_TABLES
     lacking = [path for path in wanted if _differs(seen, path, wanted[path])]
-    keep = {_folder(path) for path in wanted}
+    address = finished.plan.host(host).address
+    # Inventory hosts of one address are one machine, with one folder of tables.
+    here = [finished.tables.get(h.name, {}) for h in finished.plan.active if h.address == address]
+    keep = {_folder(path) for mine in here for path in mine}
     surplus = sorted({_folder(path) for path in seen.rank_tables} - keep)
     return TableWork(
         files=tuple(TableFile(path=path, text=wanted[path]) for path in lacking),

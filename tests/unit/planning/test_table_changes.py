@@ -20,6 +20,7 @@ from pdinfra.planning.table_changes import NO_TABLES
 from tests.unit.ascend import (
     DIST,
     SMALL,
+    as_made,
     bare,
     cloud,
     guide,
@@ -302,3 +303,15 @@ def test_vllm_ascends_decode_follows_another_prefill() -> None:
     assert actions(found)["prefill-a-0"] == "keep"
     assert actions(found)["decode-b-0"] == "replace"
     assert containers(found)["decode-b-0"].reason.startswith("reads another rank table")
+
+
+def test_inventory_hosts_that_are_one_machine_leave_each_others_tables() -> None:
+    one = {"pd_address": "192.0.2.11"}
+    other = {**one, "pd_internal_port": 13000, "pd_devices": [1]}
+    of = cloud(SMALL, DIST, a=one, b=other)
+    before = bare(of)
+    found = finish(of, before)
+    seen = as_made(found, before)
+    every = {path: file for mine in seen.values() for path, file in mine.rank_tables.items()}
+    seen = {name: mine.model_copy(update={"rank_tables": every}) for name, mine in seen.items()}
+    assert tables(compared(of, seen)) == []
