@@ -21,6 +21,8 @@ REQUESTS_PER_PAIR = 8
 MOST_REQUESTS = 200
 COUNTER_SECONDS = 10.0
 """vLLM writes its counters a moment after the answer."""
+MOST_LOST = 3
+"""Requests without KV from outside: each takes COUNTER_SECONDS, and more of them tell no more."""
 
 Counts = dict[str, dict[str, int]]
 """Prompt tokens by source, by instance id."""
@@ -73,6 +75,7 @@ def _watch(
     wanted = {(p.id, d.id) for p in plan.by_role("prefill") for d in plan.by_role("decode")}
     found: dict[tuple[str, str], PairProof] = {}
     start = _counts(client, members)
+    lost = 0
     for _ in range(min(len(wanted) * REQUESTS_PER_PAIR, MOST_REQUESTS)):
         before = _counts(client, members)
         try:
@@ -85,7 +88,9 @@ def _watch(
         pair = _pair(client, members, before, (answer.get("usage") or {}).get("prompt_tokens", 0))
         if pair is not None:
             found.setdefault((pair.prefill, pair.decode), pair)
-        if found.keys() == wanted:
+        now = _counts(client, members)
+        lost += not any(_arrived(before, now, decode.id) for decode in plan.by_role("decode"))
+        if found.keys() == wanted or lost == MOST_LOST:
             break
     seen.pairs += [found[key] for key in sorted(found)]
     after = _counts(client, members)

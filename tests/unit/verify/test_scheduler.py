@@ -175,3 +175,10 @@ class Dying(FakeService):
 def test_member_that_dies_meanwhile_is_a_problem() -> None:
     (problem,) = seen(Dying(guide(), [(P0, D0)])).problems
     assert "Connection refused" in problem
+
+
+def test_service_that_moves_no_kv_is_not_asked_on_and_on() -> None:
+    client = FakeService(cloud(), moves=False)
+    found = seen(client)
+    assert len(client.prompts) == 3, "each one waits for counters that never move"
+    assert [problem.partition(":")[0] for problem in found.problems] == [D0, D1]
