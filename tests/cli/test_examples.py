@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.commands import ROOT, pdinfra
 
 PROD = ROOT / "inventories" / "prod"
@@ -38,3 +40,51 @@ def test_the_ascend_example_is_refused_until_the_operator_brings_what_it_names()
         "/workspace/tools/deploy has no run_vllm_on_yr.sh",
     ):
         assert said in result.err
+
+
+IMAGE = "registry.example.com/ascendcloud/llm-inference:6.5.906"
+TABLES = "/var/lib/pdinfra/pd/ranktables"
+
+
+def of_cards(host: str, **instances: int) -> set[tuple[str, str, str]]:
+    """Return what a host with cards is to have: image, tables, so many instances of each role."""
+    named = {(role, n) for role, count in instances.items() for n in range(count)}
+    own = {("instance", f"{role}-{host}-{n}", host) for role, n in named}
+    return {("image", IMAGE, host), ("ranktable", TABLES, host), *own}
+
+
+ASCENDCLOUD = [
+    pytest.param(
+        "1p1d",
+        of_cards("npu-1", prefill=1, decode=1) | {("router", "router", "npu-1")},
+        id="1p1d",
+    ),
+    pytest.param(
+        "2p2d",
+        of_cards("npu-1", prefill=1, decode=1)
+        | of_cards("npu-2", prefill=1, decode=1)
+        | {("router", "router", "npu-1")},
+        id="2p2d",
+    ),
+    pytest.param(
+        "many",
+        of_cards("npu-1", prefill=2)
+        | of_cards("npu-2", prefill=2)
+        | of_cards("npu-3", decode=4)
+        | of_cards("npu-4", decode=4)
+        | of_cards("cpu-1")
+        | {("router", "router", "cpu-1")},
+        id="many",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted"), ASCENDCLOUD)
+def test_the_ascendcloud_examples_validate_and_plan_their_instances_and_tables(
+    name: str, wanted: set[tuple[str, str, str]]
+) -> None:
+    inventory = ROOT / "inventories" / f"ascendcloud-{name}"
+    result = pdinfra("plan", "--offline", "--json", inventory=inventory)
+    assert result.code == 0, result.text
+    assert {(c["kind"], c["id"], c["host"]) for c in result.json["changes"]} == wanted
+    assert {c["action"] for c in result.json["changes"]} == {"create"}

@@ -232,3 +232,28 @@ def test_simulator_says_that_it_is_one() -> None:
     said = command(str(SIMULATOR / "nvidia-smi"), "--help")
     assert said.code == 0
     assert "SIMULATOR" in said.out
+
+
+def test_rank_tables_come_whole_with_what_tells_who_can_read_them(tmp_path: Path) -> None:
+    folder = tmp_path / "rank[tables]"
+    table = folder / "0123456789ab" / "global_ranktable_192.0.2.11.json"
+    table.parent.mkdir(parents=True)
+    table.write_text('{"version": "1.0"}')
+    table.chmod(0o640)
+    (table.parent / "notes.txt").write_text("no table")
+    (folder / "loose.json").write_text("in no folder of its own")
+    (table.parent / "gone.json").symlink_to(tmp_path / "nowhere")
+    stat = table.stat()
+    assert pd_facts.rank_tables(str(folder)) == {
+        str(table): {
+            "text": '{"version": "1.0"}',
+            "mode": 0o640,
+            "uid": stat.st_uid,
+            "gid": stat.st_gid,
+            "changed": stat.st_mtime,
+        }
+    }
+
+
+def test_host_without_rank_tables_brings_none(tmp_path: Path) -> None:
+    assert pd_facts.rank_tables(str(tmp_path / "none")) == {}

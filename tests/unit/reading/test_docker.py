@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdinfra.model.plan import Container
+from pdinfra.planning.changes import host_changes
 from pdinfra.reading.docker import container_fact, docker_fact, image_ids
-from tests.unit.builders import ASCEND, NVIDIA, inspect, observed, plan
+from tests.unit.ascend import guide
+from tests.unit.builders import ASCEND, NVIDIA, facts, inspect, observed, plan
 
 
 def containers(every: dict[str, Any] | None = None) -> tuple[Container, ...]:
@@ -33,6 +35,23 @@ def test_spec_comes_back_from_docker_as_it_went_in(variables: dict[str, Any]) ->
         fact = observed(container)
         assert fact.spec == container.spec
         assert fact.spec_digest == fact.spec.digest
+
+
+def test_planned_user_comes_back_and_an_images_own_is_none() -> None:
+    (mine,) = [c for c in guide().host("a").containers if c.id == "router"]
+    assert observed(mine).spec == mine.spec
+    assert observed(mine).spec.user == "ma-user"
+    assert observed(containers()[0]).spec.user is None
+
+
+def test_user_that_somebody_changed_shows_in_the_plan() -> None:
+    of = guide().host("a")
+    mine = of.containers[0]
+    document = inspect(mine)
+    document["Config"]["User"] = "root"
+    found = facts(of, [container_fact(document), *map(observed, of.containers[1:])])
+    change = next(c for c in host_changes(of, found) if c.id == mine.id)
+    assert (change.action, change.reason) == ("replace", "user: root → ma-user")
 
 
 text = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)

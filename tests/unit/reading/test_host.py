@@ -106,6 +106,14 @@ def test_waiting_on_a_host_without_containers_is_no_crash(containers: list[Any] 
     assert container_facts({"docker": {"containers": containers}}) == ()
 
 
+def test_rank_tables_are_read_by_path() -> None:
+    file = {"text": "{}", "mode": 0o644, "uid": 0, "gid": 0, "changed": NOW}
+    facts = read(rank_tables={"/var/lib/pdinfra/pd/ranktables/0/x.json": file})
+    assert facts.rank_tables["/var/lib/pdinfra/pd/ranktables/0/x.json"].mode == 0o644
+    assert HostFacts.model_validate(facts.model_dump(mode="json")) == facts
+    assert read().rank_tables == {}
+
+
 def test_facts_survive_their_way_through_ansible() -> None:
     facts = read()
     assert HostFacts.model_validate(facts.model_dump(mode="json")) == facts
