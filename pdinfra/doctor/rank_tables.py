@@ -13,7 +13,7 @@ from pdinfra.model.problems import Problem
 from pdinfra.ranktable.findings import Known, Stat
 from pdinfra.ranktable.lint import lint
 from pdinfra.ranktable.read import Table
-from pdinfra.ranktable.used import is_whole, used
+from pdinfra.ranktable.used import is_whole, named, used
 
 TABLE = Rule(
     id="rank-table",
@@ -58,7 +58,11 @@ def checks(
     for host in hosts:
         if plan.rank_tables.format == "vllm-ascend" and not host.observe.devices:
             continue
-        yield from _table(plan, facts, host.name, tables[host.name])
+        seen = facts[host.name]
+        lost = [p for p in named(plan.rank_tables, seen) if p not in seen.rank_tables]
+        yield from (TABLE.bad(host.name, f"{path}: not there") for path in lost)
+        if tables[host.name] or not lost:
+            yield from _table(plan, facts, host.name, tables[host.name])
     yield from _copies(tables)
     yield from _made(plan, facts, wanted, gaps)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,7 +13,7 @@ from pdinfra.planning.changes import STAGES
 from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.waves import pauses, second_wave
 from pdinfra.ranktable.read import Table, read
-from pdinfra.ranktable.used import is_whole, used
+from pdinfra.ranktable.used import is_whole, named, used
 
 MODE = 0o644
 """Readable for the containers' own user."""
@@ -76,15 +76,24 @@ def with_tables(
     for host, mine in by_host.items():
         told = [_told(tables, change, later, paused) for change in mine]
         at = sum(STAGES.index(change.kind) < STAGES.index("ranktable") for change in told)
-        own = _changes(finished, host, facts[host], old, touched)
+        read_there = {_folder(path) for path in named(tables, facts[host])}
+        own = _changes(finished, host, facts[host], old, touched, read_there)
         result[host] = [*told[:at], *own, *told[at:]]
     return result
 
 
 def _changes(
-    finished: Finished, host: str, seen: HostFacts, old: Table | None, touched: Sequence[str]
+    finished: Finished,
+    host: str,
+    seen: HostFacts,
+    old: Table | None,
+    touched: Sequence[str],
+    read_there: Collection[str],
 ) -> Iterator[Change]:
-    """Yield a host's folders that are to be made, mended, or taken away."""
+    """Yield a host's folders that are to be made, mended, or taken away.
+
+    touched: who is replaced for the tables alone; read_there: folders that containers read now.
+    """
     wanted, work = finished.tables.get(host, {}), table_work(finished, host, seen)
     for folder in dict.fromkeys(_folder(path) for path in wanted):
         files = [file.path for file in work.files if _folder(file.path) == folder]
@@ -93,7 +102,9 @@ def _changes(
         there = [path for path in files if path in seen.rank_tables]
         new = next(t for path in wanted if is_whole(t := read(path, wanted[path])))
         reason = f"{', '.join(map(_name, there))}: not as written, made again"
-        if not there:
+        if not there and folder in read_there:
+            reason = "gone, although containers read it: written again"
+        elif not there:
             reason = _difference(finished.plan, old, new)
             reason += f"; restarts {', '.join(touched)}" if touched else ""
         row = {"host": host, "kind": "ranktable", "id": folder, "reason": reason}
@@ -128,6 +139,8 @@ def _difference(plan: Plan, old: Table | None, new: Table) -> str:
     """Return what a table says that the one in use does not."""
     if old is None:
         return "no table yet"
+    if old.text == new.text:
+        return "not on the host"
     hosts = {host.address: host.name for host in plan.active}
     before, after = _cards(old), _cards(new)
     said = [

@@ -110,6 +110,14 @@ def test_table_that_only_root_may_read_is_found() -> None:
     assert all("mode 0600 of user 0" in check.found for check in found)
 
 
+def test_table_that_somebody_deleted_is_found() -> None:
+    of = guide()
+    seen = running(of)
+    found = bad(of, {"a": seen["a"].model_copy(update={"rank_tables": {}})}, "rank-table")
+    assert len(found) == 4, "the global table, two instances' and the scheduler's"
+    assert all(check.found.endswith(".json: not there") for check in found)
+
+
 def test_wrong_order_of_the_schedulers_ports_is_found() -> None:
     of = guide()
     seen = running(of)

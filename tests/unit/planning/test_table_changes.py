@@ -215,6 +215,23 @@ def test_folder_that_nobody_reads_is_removed() -> None:
     assert found.work["a"].rank_tables.files == ()
 
 
+@pytest.mark.parametrize("of", [guide(), cloud()])
+def test_tables_that_somebody_deleted_are_written_again(of: Plan) -> None:
+    seen = running(of)
+    found = compared(of, {**seen, "a": seen["a"].model_copy(update={"rank_tables": {}})})
+    gone = "gone, although containers read it: written again"
+    assert tables(found) == [("a", "create", gone)]
+    assert set(actions(found).values()) == {"keep"}
+
+
+def test_host_that_was_installed_anew_gets_the_same_table() -> None:
+    of = cloud()
+    found = compared(of, {**running(of), "b": bare(of)["b"]})
+    assert tables(found) == [("b", "create", "not on the host")]
+    assert actions(found)["prefill-a-0"] == "keep"
+    assert actions(found)["prefill-b-0"] == "create"
+
+
 def test_unknown_address_is_refused_and_nothing_is_touched() -> None:
     of = guide()
     seen = with_card(running(of), "a", d6=None)
