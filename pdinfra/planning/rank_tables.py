@@ -104,7 +104,7 @@ def _topology(
     names = {host.address: host.name for host in plan.active}
     wrong = () if gaps else problems(made)
     gaps += [p.model_copy(update={"host": names.get(p.host, p.host)}) for p in wrong]
-    return made, tuple(gaps)
+    return made, tuple(dict.fromkeys(gaps))
 
 
 def _written(
@@ -126,12 +126,14 @@ def _written(
 
 
 def _gap(instance: Instance, device: int, facts: Mapping[str, HostFacts]) -> Problem:
-    """Return that a device's address is not known."""
-    cause, fix = "it has no address", f"`hccn_tool -i {device} -ip -s address A netmask M`"
+    """Return that a device's address is not known, or its host."""
+    thing, cause = f"device {device}", "it has no address"
+    fix = f"`hccn_tool -i {device} -ip -s address A netmask M`"
     if instance.host not in facts:
-        cause = "the host was not looked at, and no table that is there names it"
+        thing = "its devices"
+        cause = "the host was not looked at, and no table that is there names them all"
         fix = "run it for all hosts, without --limit"
-    return Problem(host=instance.host, thing=f"device {device}", cause=cause, fix=fix)
+    return Problem(host=instance.host, thing=thing, cause=cause, fix=fix)
 
 
 def _ascendcloud(plan: Plan, tables: RankTables, topology: Topology) -> _Made:

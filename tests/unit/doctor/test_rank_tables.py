@@ -29,7 +29,7 @@ CPU_ENTRY = {"prefill": ["a"], "decode": ["a"], "router": ["c"]}
 
 def examined(of: Plan, seen: Mapping[str, HostFacts]) -> list[Check]:
     found = finish(of, seen)
-    return list(checks(found.plan, seen, found.tables, found.gap))
+    return list(checks(found.plan, seen, found.tables, found.gaps))
 
 
 def bad(of: Plan, seen: Mapping[str, HostFacts], name: str) -> list[Check]:
@@ -54,7 +54,7 @@ def changed(
 def test_service_as_it_was_made_is_well(of: Plan) -> None:
     found = examined(of, running(of))
     assert {c.status for c in found} == {"ok"}
-    assert {c.id for c in found} == {"rank-table", "rank-table-copies", "rank-table-made"}
+    assert {c.id for c in found} == {"rank-table", "rank-table-copies", "npu-rank-table"}
 
 
 def test_service_without_tables_is_not_asked() -> None:
@@ -66,7 +66,7 @@ def test_host_before_the_first_up_reads_none() -> None:
     told = {c.id: (c.status, c.found) for c in found}
     assert told == {
         "rank-table": ("ok", "none is read yet: `up` writes it"),
-        "rank-table-made": ("ok", "it can"),
+        "npu-rank-table": ("ok", "it can"),
     }
 
 
@@ -144,17 +144,20 @@ def test_missing_address_forbids_to_start_anything_and_says_how_to_set_it() -> N
     of = guide()
     (check,) = failures(examined(of, with_card(running(of), "a", d6=None)))
     assert (check.id, check.host, check.found) == (
-        "rank-table-made",
+        "npu-rank-table",
         "a",
-        "device 6 of a has no address",
+        "device 6: it has no address",
     )
-    assert check.fix == "set it: hccn_tool -i N -ip -s address A netmask M"
+    assert check.fix == "`hccn_tool -i 6 -ip -s address A netmask M`"
 
 
 def test_hosts_that_are_not_part_of_the_run_are_asked_for() -> None:
     of = cloud()
     (check,) = failures(examined(of, {"b": bare(of)["b"]}))
-    assert check.found == "a was not looked at, and no table names its device 0"
+    assert check.host == "a"
+    assert check.found == (
+        "its devices: the host was not looked at, and no table that is there names them all"
+    )
     assert check.fix == "run it for all hosts, without --limit"
 
 

@@ -121,7 +121,7 @@ def test_every_container_is_told_the_global_table_and_its_own_one() -> None:
 def test_stack_without_tables_has_none() -> None:
     of = fleet()
     found = finish(of, fleet_facts(of))
-    assert (found.tables, found.gap, of.rank_tables) == ({}, "", None)
+    assert (found.tables, found.gaps, of.rank_tables) == ({}, (), None)
     assert {host.observe.rank_tables for host in of.hosts} == {""}
 
 
@@ -229,7 +229,9 @@ def test_device_without_an_address_is_a_gap_and_nobody_gets_another_table() -> N
     of = guide()
     seen = with_card(running(of), "a", d6=None)
     found = finish(of, seen)
-    assert found.gap == "device 6 of a has no address"
+    (gap,) = found.gaps
+    assert (gap.host, gap.thing, gap.cause) == ("a", "device 6", "it has no address")
+    assert "hccn_tool -i 6 -ip -s" in gap.fix
     assert found.tables == {}
     assert specs(found.plan) == {c.id: c.spec for c in seen["a"].containers}
 
@@ -237,7 +239,7 @@ def test_device_without_an_address_is_a_gap_and_nobody_gets_another_table() -> N
 def test_gap_before_the_first_table_leaves_containers_without_one() -> None:
     of = guide()
     found = finish(of, with_card(bare(of), "a", d6=None))
-    assert found.gap
+    assert found.gaps
     assert "RANK_TABLE_FILE_PATH" not in env(found, "prefill-a-0")
 
 
@@ -251,7 +253,10 @@ def test_part_of_the_hosts_finds_the_others_addresses_in_the_table_in_use(host: 
 def test_part_of_the_hosts_without_a_table_cannot_make_one() -> None:
     of = cloud()
     found = finish(of, {"a": bare(of)["a"]})
-    assert found.gap == "b was not looked at, and no table names its device 0"
+    (gap,) = found.gaps
+    assert (gap.host, gap.thing) == ("b", "its devices")
+    assert "not looked at" in gap.cause
+    assert "without --limit" in gap.fix
     assert found.tables == {}
 
 
@@ -271,7 +276,10 @@ def test_table_that_somebody_damaged_is_no_source_of_addresses() -> None:
         for path, file in mine.rank_tables.items()
     }
     found = finish(of, {"a": mine.model_copy(update={"rank_tables": broken})})
-    assert found.gap == "b was not looked at, and no table names its device 0"
+    (gap,) = found.gaps
+    assert (gap.host, gap.thing) == ("b", "its devices")
+    assert "not looked at" in gap.cause
+    assert "without --limit" in gap.fix
 
 
 def test_the_folder_is_another_one_as_soon_as_anything_in_the_table_is() -> None:

@@ -54,7 +54,7 @@ def actions(found: Comparison) -> dict[str, str]:
 def refusals(of: Plan, seen: Facts) -> list[Check]:
     """Return what forbids to start anything, of all that concerns tables."""
     found = finish(of, seen)
-    return failures(checks(found.plan, seen, found.tables, found.gap))
+    return failures(checks(found.plan, seen, found.tables, found.gaps))
 
 
 def with_files(seen: Facts, host: str, **more: Any) -> dict[str, HostFacts]:
@@ -146,7 +146,10 @@ def test_scale_out_says_who_joins_and_who_restarts() -> None:
     of = cloud()
     seen = later(cloud(ONE_AND_ONE), of)
     found = compared(of, seen)
-    told = "with decode 192.0.2.12_23, with prefill 192.0.2.12_01; restarts prefill-a-0, decode-a-0"
+    told = (
+        "with decode 192.0.2.12_23, with prefill 192.0.2.12_01; "
+        "restarts prefill-a-0, decode-a-0, router"
+    )
     assert tables(found) == [
         ("a", "create", told),
         ("a", "remove", "no container reads it any more"),
@@ -240,7 +243,7 @@ def test_unknown_address_is_refused_and_nothing_is_touched() -> None:
     assert tables(found) == []
     assert found.work["a"].rank_tables == NO_TABLES
     (refusal,) = refusals(of, seen)
-    assert (refusal.id, refusal.found) == ("rank-table-made", "device 6 of a has no address")
+    assert (refusal.id, refusal.found) == ("npu-rank-table", "device 6: it has no address")
 
 
 def test_down_removes_containers_and_leaves_tables() -> None:
@@ -281,7 +284,7 @@ def test_part_of_the_hosts_must_not_change_the_table(host: str, other: str) -> N
     of = cloud()
     moved = with_card(running(of), host, d0="10.20.9.99")
     (refusal,) = refusals(of, {host: moved[host]})
-    assert refusal.id == "rank-table-made"
+    assert refusal.id == "npu-rank-table"
     assert refusal.found == f"the table changes, and {other} is not part of this run"
     assert refusal.fix == "run it for all hosts, without --limit"
 
@@ -290,7 +293,7 @@ def test_new_host_alone_is_refused() -> None:
     of = cloud()
     seen = later(cloud(ONE_AND_ONE), of)
     assert refusals(of, {"b": seen["b"]})[0].found == (
-        "a was not looked at, and no table names its device 0"
+        "its devices: the host was not looked at, and no table that is there names them all"
     )
     assert "b is not part of this run" not in str(refusals(of, seen))
 
