@@ -289,6 +289,20 @@ def test_part_of_the_hosts_must_not_change_the_table(host: str, other: str) -> N
     assert refusal.fix == "run it for all hosts, without --limit"
 
 
+@pytest.mark.parametrize("started", [(), ("prefill-a-0",)])
+def test_part_of_the_hosts_must_not_end_what_a_run_for_all_left_half_done(
+    started: tuple[str, ...],
+) -> None:
+    of = cloud()
+    before = with_card(running(of), "a", d0="10.20.1.99")
+    after = as_made(finish(of, before), before)
+    old, new = before["a"], after["a"]
+    containers = tuple((new if c.id in started else old).container(c.id) for c in old.containers)
+    half = {"containers": containers, "rank_tables": {**old.rank_tables, **new.rank_tables}}
+    (refusal,) = refusals(of, {"a": old.model_copy(update=half)})
+    assert refusal.found == "the table changes, and b is not part of this run"
+
+
 def test_new_host_alone_is_refused() -> None:
     of = cloud()
     seen = later(cloud(ONE_AND_ONE), of)
