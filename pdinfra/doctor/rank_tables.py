@@ -151,7 +151,7 @@ def _made(
         yield MADE.bad(gap.host, f"{gap.thing}: {gap.cause}", fix=gap.fix)
     if gaps:
         return
-    unseen = [host.name for host in plan.active if host.name not in facts]
+    unseen = [host for host, files in wanted.items() if files and host not in facts]
     paths = {path for files in wanted.values() for path in files}
     # Not by the files: a run that failed leaves new ones, with readers of the old ones elsewhere.
     if unseen and not (read_now and read_now <= paths):

@@ -339,6 +339,12 @@ def test_vllm_ascends_decode_follows_another_prefill() -> None:
     assert containers(found)["decode-b-0"].reason.startswith("reads another rank table")
 
 
+def test_host_that_reads_no_table_need_not_be_part_of_the_run() -> None:
+    of = dist({**SMALL, "router": ["c"]})
+    seen = {name: mine for name, mine in bare(of).items() if name != "c"}
+    assert refusals(of, seen) == []
+
+
 def test_inventory_hosts_that_are_one_machine_leave_each_others_tables() -> None:
     one = {"pd_address": "192.0.2.11"}
     other = {**one, "pd_internal_port": 13000, "pd_devices": [1]}
