@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pdinfra.model.ascend import HCCL_PORTS, AscendFacts, HccnConf, Npu, NpuNetwork, NpuProcess
-from pdinfra.model.facts import HostFacts, TextFact
+from pdinfra.model.facts import HostFacts, NetworkFact, TextFact
 from pdinfra.model.plan import HostPlan, Plan
 from pdinfra.planning.rank_tables import Finished, finish
 from tests.commands import ROOT
@@ -258,7 +258,7 @@ def bare(of: Plan, **more: Any) -> dict[str, HostFacts]:
     return found
 
 
-def settled_network(of: Plan, host: HostPlan) -> Any:
+def settled_network(of: Plan, host: HostPlan) -> NetworkFact:
     """Return a network in which there is nothing left to set."""
     return host_network(
         host,
