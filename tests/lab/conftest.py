@@ -51,7 +51,7 @@ def hosts(labs: None, engine: docker.DockerClient) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[None]:
-    """Three hosts with simulated NPUs: what is pulled for one service is there for the next."""
+    """Three hosts of tests.lab.fleet, with simulated NPUs; what one service pulls stays there."""
     # `lab down` leaves an inventory that was edited.
     tests_fleet.lab("down")
     shutil.rmtree(tests_fleet.INVENTORY, ignore_errors=True)

@@ -6,8 +6,10 @@ import json
 import sys
 from typing import Any
 
+import docker
 import yaml
 
+from pdinfra.lab.names import QUAY
 from tests.commands import ROOT, Result, command, lab_name, pdinfra
 
 LAB = lab_name("svc")
@@ -25,6 +27,16 @@ def lab(verb: str, *words: str) -> Result:
 def on_host(host: str, *words: str) -> Result:
     """Run a command on a host, without Ansible's ways of getting there."""
     return command("docker", "exec", f"pdinfra-lab-{LAB}-{host}", *words)
+
+
+def publish(client: docker.DockerClient, image: str) -> str:
+    """Push an image of this machine to the lab's registry; return its name on the hosts."""
+    repository, _, tag = image.rpartition(":")
+    remote = f"{lab('status', '--json').json['registry']['push']}/{repository}"
+    assert client.api.tag(image, remote, tag)
+    said = client.api.push(remote, tag, stream=True, decode=True)
+    assert [line["error"] for line in said if "error" in line] == []
+    return f"{QUAY}/{image}"
 
 
 def identities(hosts: int) -> Identities:

@@ -19,7 +19,7 @@ from pdinfra.ranktable.lint import lint
 from pdinfra.ranktable.read import Table, read
 from tests.commands import Result, pdinfra, playbook, wait_until
 from tests.lab.ascendcloud_sim import VARIABLES as SERVICE
-from tests.lab.ascendcloud_sim import publish
+from tests.lab.ascendcloud_sim import image
 from tests.lab.fleet import (
     HOSTS,
     INVENTORY,
@@ -33,6 +33,7 @@ from tests.lab.fleet import (
     put_into_groups,
     up,
 )
+from tests.lab.registry import publish
 from tests.load import Load
 
 pytestmark = pytest.mark.lab
@@ -99,7 +100,8 @@ def service(fleet: None) -> Iterator[Result]:
     put_into_groups("node1", "router", "prefill", "decode")
     put_into_groups("node2")
     put_into_groups("node3")
-    pulled = publish(docker.from_env(timeout=600), LAB)
+    client = docker.from_env(timeout=600)
+    pulled = publish(client, image(client), LAB)
     change_variables(pd_image=pulled, **SERVICE)
     yield up()
     down = pdinfra("down", inventory=INVENTORY)

@@ -10,15 +10,17 @@ import docker
 
 from pdinfra.assets import digest
 from tests.commands import ROOT
+from tests.lab.engine_image import engine_image
 
 SIM = ROOT / "tests" / "sim" / "vllm_ascend"
 
 
-def image(client: docker.DockerClient, base: str, version: str) -> str:
-    """Build the stand-in of one version, if it is not there; return its name.
+def image(client: docker.DockerClient, version: str) -> str:
+    """Build the stand-in of one version, and the engine's image below it; return its name.
 
-    base: pdinfra's CPU engine image, which the engine has to have. version: as v0.10.1rc1.
+    version: as v0.10.1rc1. Raises docker.errors.BuildError, AssertionError as engine_image does.
     """
+    base = engine_image(client)
     name = f"pdinfra-sim/vllm-ascend:{version}-{digest(SIM)}-{base.rpartition('-')[2][:6]}"
     with tempfile.TemporaryDirectory() as folder:
         ignored = shutil.ignore_patterns("__pycache__", "Dockerfile", "README.md")
