@@ -101,7 +101,7 @@ def _changes(
             continue
         there = [path for path in files if path in seen.rank_tables]
         new = next(t for path in wanted if is_whole(t := read(path, wanted[path])))
-        reason = f"{', '.join(map(_name, there))}: not as written, made again"
+        reason = _rewritten(finished.plan, seen, there, new)
         if not there and folder in read_there:
             reason = "gone, although containers read it: written again"
         elif not there:
@@ -135,12 +135,30 @@ def _reads(tables: RankTables, change: Change) -> list[FieldChange]:
     return [field for field in change.fields if field.field in names]
 
 
+def _rewritten(plan: Plan, seen: HostFacts, there: Sequence[str], new: Table) -> str:
+    """Return why files of a folder that stays are written anew; who reads them runs on.
+
+    The others' devices come and go in vllm-ascend's table; all else is a person's change.
+    """
+    tables = (read(path, seen.rank_tables[path].text) for path in there)
+    mine = (table for table in tables if table.kind == "vllm-ascend")
+    said = [line for table in mine for line in _differences(plan, table, new)]
+    if said:
+        return f"{_listed(said)}; restarts nobody"
+    return f"{', '.join(map(_name, there))}: not as written, made again"
+
+
 def _difference(plan: Plan, old: Table | None, new: Table) -> str:
     """Return what a table says that the one in use does not."""
     if old is None:
         return "no table yet"
     if old.text == new.text:
         return "not on the host"
+    return _listed(_differences(plan, old, new)) or "in another order"
+
+
+def _differences(plan: Plan, old: Table, new: Table) -> list[str]:
+    """Return the devices' new addresses, and who comes and goes."""
     hosts = {host.address: host.name for host in plan.active}
     before, after = _cards(old), _cards(new)
     said = [
@@ -152,8 +170,13 @@ def _difference(plan: Plan, old: Table | None, new: Table) -> str:
     ranks = {f"{s.role} {s.name}" for s in old.servers}, {f"{s.role} {s.name}" for s in new.servers}
     said += [f"with {name}" for name in sorted(ranks[1] - ranks[0])]
     said += [f"without {name}" for name in sorted(ranks[0] - ranks[1])]
+    return said
+
+
+def _listed(said: Sequence[str]) -> str:
+    """Return the first lines as one, and how many more there are."""
     more = [f"and {len(said) - SHOWN} more"] if len(said) > SHOWN else []
-    return ", ".join([*said[:SHOWN], *more]) or "in another order"
+    return ", ".join([*said[:SHOWN], *more])
 
 
 def _cards(table: Table) -> dict[tuple[str, str], str]:

@@ -9,8 +9,8 @@ from typing import Any
 import docker
 import yaml
 
-from pdinfra.lab.names import QUAY
 from tests.commands import ROOT, Result, command, lab_name, pdinfra
+from tests.lab import registry
 
 LAB = lab_name("svc")
 INVENTORY = ROOT / "inventories" / f"lab-{LAB}"
@@ -31,12 +31,7 @@ def on_host(host: str, *words: str) -> Result:
 
 def publish(client: docker.DockerClient, image: str) -> str:
     """Push an image of this machine to the lab's registry; return its name on the hosts."""
-    repository, _, tag = image.rpartition(":")
-    remote = f"{lab('status', '--json').json['registry']['push']}/{repository}"
-    assert client.api.tag(image, remote, tag)
-    said = client.api.push(remote, tag, stream=True, decode=True)
-    assert [line["error"] for line in said if "error" in line] == []
-    return f"{QUAY}/{image}"
+    return registry.publish(client, image, LAB)
 
 
 def identities(hosts: int) -> Identities:

@@ -23,17 +23,16 @@ from tests.lab.ascendcloud_sim import image
 from tests.lab.fleet import (
     HOSTS,
     INVENTORY,
-    LAB,
     VARIABLES,
     address,
     change_variables,
     identities,
     lab,
     on_host,
+    publish,
     put_into_groups,
     up,
 )
-from tests.lab.registry import publish
 from tests.load import Load
 
 pytestmark = pytest.mark.lab
@@ -101,7 +100,7 @@ def service(fleet: None) -> Iterator[Result]:
     put_into_groups("node2")
     put_into_groups("node3")
     client = docker.from_env(timeout=600)
-    pulled = publish(client, image(client), LAB)
+    pulled = publish(client, image(client))
     change_variables(pd_image=pulled, **SERVICE)
     yield up()
     down = pdinfra("down", inventory=INVENTORY)
