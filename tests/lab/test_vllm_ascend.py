@@ -36,30 +36,32 @@ SERVICE = {
     # The default, 64, is for hosts with more memory than the lab's.
     "pd_shm_gib": 1,
 }
-PREFILL, FIRST, SECOND = ("node1", "prefill"), ("node2", "decode"), ("node3", "decode")
-"""Hosts and roles; each instance has its host's devices 0 and 1."""
+PREFILL, FIRST, SECOND = "prefill-node3-0", "decode-node2-0", "decode-node3-0"
+Lists = dict[str, dict[str, str]]
+"""Devices by role, by host."""
+BEFORE: Lists = {"node2": {"decode": "0,1"}, "node3": {"prefill": "0,1"}}
+AFTER: Lists = {**BEFORE, "node3": {"prefill": "0,1", "decode": "2,3"}}
+DEVICE = "3"
+"""Of the host that joins decode; its prefill engine has others."""
 
 
-def instance(host: str, role: str) -> str:
-    """Return the id of a host's only instance of a role."""
-    return f"{role}-{host}-0"
-
-
-def read_by(host: str, role: str) -> tuple[str, str]:
+def read_by(instance: str) -> tuple[str, str]:
     """Return path and text of the rank table, as the engine's container sees it."""
-    inside = ("docker", "exec", f"pd-pd-{instance(host, role)}", "sh", "-c")
+    inside = ("docker", "exec", f"pd-pd-{instance}", "sh", "-c")
+    host = instance.split("-")[1]
     path = on_host(host, *inside, f'printf %s "${TABLE}"').out
     return path, on_host(host, *inside, f'cat "${TABLE}"').out
 
 
-def written_by_hand(folder: Path, image: str, *servers: tuple[str, str]) -> Path:
+def written_by_hand(folder: Path, image: str, lists: Lists) -> Path:
     """Make the service's table as a person does: `gen` with each host's hccn.conf, then `merge`."""
     parts = []
-    for host, role in servers:
+    for host, devices in lists.items():
         conf = folder / f"{host}-hccn.conf"
         conf.write_text(on_host(host, "cat", "/etc/hccn.conf").out)
+        named = [w for role, ids in devices.items() for w in (f"--{role}-server-list", ids)]
         made = ranktable(
-            "gen", "--image", image, "--ip", address(host), f"--{role}-server-list", "0,1",
+            "gen", "--image", image, "--ip", address(host), *named,
             "--hccn-conf", str(conf), "--save-dir", str(folder / host),
         )  # fmt: skip
         parts += made.json["files"]
@@ -99,17 +101,16 @@ def image(fleet: None, engine: docker.DockerClient) -> str:
 
 @pytest.fixture(scope="module")
 def service(image: str) -> Iterator[Result]:
-    """Router and prefill on one host, decode on another; the third has nothing."""
+    """Router, decode and prefill, each on a host of its own."""
     pdinfra("down", inventory=INVENTORY)
-    put_into_groups("node1", "router", "prefill")
+    put_into_groups("node1", "router")
     put_into_groups("node2", "decode")
-    put_into_groups("node3")
+    put_into_groups("node3", "prefill")
     own = {**SERVICE, "pd_image": image, "pd_image_source": "pull"}
     change_variables(**own)
     yield up()
     pdinfra("down", inventory=INVENTORY)
     change_variables(**dict.fromkeys(own))
-    put_into_groups("node1", "router")
     put_into_groups("node2", "prefill")
     put_into_groups("node3", "decode")
 
@@ -117,11 +118,11 @@ def service(image: str) -> Iterator[Result]:
 def test_up_proves_the_pair_with_the_table_that_ranktable_would_write(
     service: Result, image: str, tmp_path: Path
 ) -> None:
-    assert proven(service) == {(instance(*PREFILL), instance(*FIRST))}
-    by_hand = written_by_hand(tmp_path, image, PREFILL, FIRST)
-    for engine in (PREFILL, FIRST):
-        path, text = read_by(*engine)
-        assert path.startswith(f"/var/lib/pdinfra/pd/ranktables/{instance(*engine)}-")
+    assert proven(service) == {(PREFILL, FIRST)}
+    by_hand = written_by_hand(tmp_path, image, BEFORE)
+    for instance in (PREFILL, FIRST):
+        path, text = read_by(instance)
+        assert path.startswith(f"/var/lib/pdinfra/pd/ranktables/{instance}-")
         assert text == by_hand.read_text()
     ranktable("lint", "--format", "vllm-ascend", str(by_hand))
     again = plan()
@@ -133,45 +134,54 @@ def test_a_second_decode_host_joins_and_what_runs_reads_of_it_without_a_restart(
     image: str, tmp_path: Path
 ) -> None:
     before = identities(3)
-    tables = {engine: read_by(*engine) for engine in (PREFILL, FIRST)}
-    put_into_groups("node3", "decode")
+    tables = {instance: read_by(instance) for instance in (PREFILL, FIRST)}
+    put_into_groups("node3", "prefill", "decode")
     joined = up()
-    assert proven(joined) == {(instance(*PREFILL), instance(*each)) for each in (FIRST, SECOND)}
+    assert proven(joined) == {(PREFILL, FIRST), (PREFILL, SECOND)}
     after = identities(3)
     assert {name: after[name] for name in before} == before
-    assert set(after) - set(before) == {instance(*SECOND)}
-    by_hand = written_by_hand(tmp_path, image, PREFILL, FIRST, SECOND).read_text()
-    for engine, (path, text) in tables.items():
+    assert set(after) - set(before) == {SECOND}
+    by_hand = written_by_hand(tmp_path, image, AFTER).read_text()
+    for instance, (path, text) in tables.items():
         assert text != by_hand
-        assert read_by(*engine) == (path, by_hand)
-    assert read_by(*SECOND)[1] == by_hand
+        assert read_by(instance) == (path, by_hand)
+    assert read_by(SECOND)[1] == by_hand
 
 
 @pytest.mark.usefixtures("service")
 def test_a_card_with_another_address_touches_its_own_instance_alone() -> None:
-    host = SECOND[0]
-    old = next(
-        word.removeprefix("ipaddr:")
-        for word in on_host(host, "hccn_tool", "-i", "1", "-ip", "-g").out.split()
-        if word.startswith("ipaddr:")
-    )
+    old = card()
     new = f"{old.rpartition('.')[0]}.77"
-    assert readdress(host, new).code == 0
+    readdress(new)
     try:
         changed = plan()
     finally:
-        readdress(host, old)
+        readdress(old)
     assert changed.code == 2, changed.text
     rows = [c for c in changed.json["changes"] if c["action"] != "keep"]
     touched = {(c["id"], c["action"]) for c in rows if c["kind"] != "ranktable"}
-    assert touched == {(instance(*SECOND), "replace")}
-    said = {c["reason"] for c in rows if c["kind"] == "ranktable" and c["host"] == host}
-    assert any(f"device 1 of {host} has {new} now, not {old}" in reason for reason in said), said
+    assert touched == {(SECOND, "replace")}
+    said = f"device {DEVICE} of node3 has {new} now, not {old}"
+    assert {(c["host"], c["action"], c["reason"]) for c in rows if c["kind"] == "ranktable"} == {
+        ("node2", "replace", f"{said}; restarts nobody"),
+        ("node3", "replace", f"{said}; restarts nobody"),
+        ("node3", "create", f"{said}; restarts {SECOND}"),
+        ("node3", "remove", "no container reads it any more"),
+    }
     again = plan()
     assert again.code == 0, again.text
 
 
-def readdress(host: str, ip: str) -> Result:
-    """Give a host's device 1 an address."""
+def card() -> str:
+    """Return the address of the device that the tests change."""
+    said = on_host("node3", "hccn_tool", "-i", DEVICE, "-ip", "-g").out
+    return next(
+        line.removeprefix("ipaddr:") for line in said.splitlines() if line.startswith("ipaddr:")
+    )
+
+
+def readdress(ip: str) -> None:
+    """Give that device an address."""
     setting = ("-ip", "-s", "address", ip, "netmask", "255.255.0.0")
-    return on_host(host, "hccn_tool", "-i", "1", *setting)
+    done = on_host("node3", "hccn_tool", "-i", DEVICE, *setting)
+    assert done.code == 0, done.text
