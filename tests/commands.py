@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,18 +91,39 @@ def identities() -> dict[str, tuple[str, str]]:
     return {name: (each["Id"], each["State"]["StartedAt"]) for name, each in containers().items()}
 
 
+@contextmanager
+def bringing_up() -> Iterator[None]:
+    """Keep other processes' tests from bringing Docker and the built images to the machine too."""
+    path = ROOT / ".cache" / "bringing-up"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
 def processes(container: str = "") -> dict[int, str]:
     """Return command lines by pid, of one container (by id) or of the whole machine."""
+    return {pid: line for pid, (group, line) in _running().items() if container in group}
+
+
+def strays(word: str) -> list[str]:
+    """Return command lines with a word that were a container's and are no container's any more."""
+    mine = Path("/proc/self/cgroup").read_text()
+    found = [each for each in _running().values() if each[0] != mine and word in each[1].lower()]
+    known = command("docker", "ps", "--all", "--quiet", "--no-trunc").out.split()
+    return [line for group, line in found if not any(each in group for each in known)]
+
+
+def _running() -> dict[int, tuple[str, str]]:
+    """Return the control groups and the command line of every process."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if container in (folder / "cgroup").read_text():
-                line = (
-                    (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
-                found[int(folder.name)] = line.strip()
+            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+            group = (folder / "cgroup").read_text()
         except OSError:
             continue  # It ended meanwhile.
+        found[int(folder.name)] = group, words.decode(errors="replace").strip()
     return found
 
 

@@ -10,8 +10,20 @@ import pytest
 
 from pdinfra.lab.names import Lab
 from pdinfra.lab.status import status
+from tests.commands import bringing_up, command, pdinfra
 from tests.lab import fleet as tests_fleet
 from tests.lab.labs import NAME, OTHER, lab
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> None:
+    """Wait for Docker and the built images, where another process brings them; or bring them."""
+    with bringing_up():
+        if shutil.which("docker") and command("docker", "images", "--quiet", "pdinfra/base").out:
+            return
+        done = pdinfra("up")
+        assert done.code == 0, done.text
+        pdinfra("down")
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.commands import Result, containers, identities, pdinfra
+from tests.commands import Result, bringing_up, containers, identities, pdinfra
 
 
 @pytest.fixture(scope="package")
 def first_up() -> Iterator[Result]:
     """Bring the service up from nothing once, for all tests; take it down at the end."""
-    pdinfra("down")
-    yield pdinfra("up")
+    with bringing_up():
+        pdinfra("down")
+        done = pdinfra("up")
+    yield done
     pdinfra("down")
 
 
