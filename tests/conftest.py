@@ -10,11 +10,11 @@ from tests.lanes import ENGINES, lane, place
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the lanes. Raises UsageError for a test that would make the fleet once more."""
+    """Order the lanes. Raises UsageError for real engines that another lane would start."""
     for item in items:
-        fleet = "fleet" in getattr(item, "fixturenames", ()) and item.get_closest_marker("lab")
-        if fleet and lane(item.nodeid) != ENGINES:
-            raise pytest.UsageError(f"{item.nodeid} uses the fleet: name its file in lanes.py")
+        fleet = item.get_closest_marker("lab") and "fleet" in getattr(item, "fixturenames", ())
+        if (fleet or item.get_closest_marker("service")) and lane(item.nodeid) != ENGINES:
+            raise pytest.UsageError(f"{item.nodeid} starts engines: name its file in lanes.py")
     if hasattr(config, "workerinput"):  # One of several processes.
         items.sort(key=lambda item: place(item.nodeid))
 
