@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.commands import ROOT
+from tests.commands import ROOT, bringing_up
 
 KEPT = ROOT / ".cache" / "yuanrong"
 DATASYSTEM = "openyuanrong-datasystem==0.8.1"
@@ -22,8 +22,10 @@ def etcd() -> Path:
     if not (folder / "etcdctl").exists():
         packages = KEPT / "packages"
         packages.mkdir(parents=True, exist_ok=True)
-        # Not installed: a service of the machine would start, on the ports of others.
-        _run("apt-get", "download", "etcd-server", "etcd-client", cwd=packages)
+        # Not installed: a service of the machine would start, on the ports of others. Bringing up
+        # fetches the lists of packages.
+        with bringing_up():
+            _run("apt-get", "download", "etcd-server", "etcd-client", cwd=packages)
         for package in sorted(packages.glob("etcd-*.deb")):
             _run("dpkg", "-x", str(package), str(KEPT / "etcd"))
     return folder
