@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import PurePath
 
 ENGINES = "engines"
-"""Real engines, and what looks at the service of this machine: cores and ports for one of them."""
+"""Real engines, and what does not go with one that starts: looks at the service of this machine,
+limits of a few seconds."""
 HOSTS = "hosts"
 """Labs without a real engine."""
 
@@ -17,7 +18,7 @@ _LANES = {
     "tests/service": ENGINES,
     "tests/cli/test_bad_input.py": ENGINES,
     "tests/roles/test_nvidia_runtime.py": ENGINES,
-    "tests/yuanrong/test_connector.py": ENGINES,
+    "tests/yuanrong": ENGINES,
     "tests/lab/test_service.py": ENGINES,
     "tests/lab/test_yuanrong.py": ENGINES,
     "tests/lab": HOSTS,
