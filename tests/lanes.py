@@ -19,7 +19,9 @@ _LANES = {
     "tests/cli/test_bad_input.py": ENGINES,
     "tests/roles/test_nvidia_runtime.py": ENGINES,
     "tests/yuanrong": ENGINES,
+    "tests/lab/test_ascendcloud.py": ENGINES,
     "tests/lab/test_service.py": ENGINES,
+    "tests/lab/test_vllm_ascend.py": ENGINES,
     "tests/lab/test_yuanrong.py": ENGINES,
     "tests/lab": HOSTS,
 }
