@@ -66,7 +66,7 @@ from pdinfra.planning.store import (
     store_problems,
 )
 from pdinfra.stacks import STACKS
-from pdinfra.stacks.base import Engine, StackModule
+from pdinfra.stacks.base import Engine, Peers, StackModule, peers_of
 
 ENGINE_BYTES = int(1.9 * GIB)
 """A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
@@ -136,6 +136,7 @@ def build(
     if problems:
         raise InvalidInventoryError(problems)
     names = _names(inventory)
+    peers = peers_of(everything)
     image = operator_image(inventory.router, assets, state) if clustered else None
     made = cluster(inventory, engines, image.ref, _one_path(engines)) if image else None
     if made:
@@ -158,7 +159,7 @@ def build(
                 host,
                 inventory,
                 engines[host.name],
-                instances,
+                peers,
                 _router_container(stack, router, host, assets, everything)
                 if host is inventory.router and not made
                 else None,
@@ -215,7 +216,7 @@ def _host_plan(
     host: Host,
     inventory: Inventory,
     engines: Sequence[Engine],
-    instances: Sequence[Instance],
+    peers: Peers,
     router: Container | None,
     ports: Sequence[ListenPort],
     assets: Assets,
@@ -242,7 +243,7 @@ def _host_plan(
     for engine in () if made else engines:
         image = engine_image(host, assets)
         images[image.ref] = image
-        spec = instance_spec(engine, image.ref, stack.engine(engine, service, instances))
+        spec = instance_spec(engine, image.ref, stack.engine(engine, service, peers))
         instance = engine.instance
         containers.append(
             container(service.service, instance.id, instance.role, host.name, "instance", spec)

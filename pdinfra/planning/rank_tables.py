@@ -25,6 +25,10 @@ from pdinfra.stacks.ascendcloud import table_order
 from pdinfra.versions.rank_tables import rank_table
 
 DIGITS = 12
+WANTS_SDID = (
+    "an A3's table names the SDID of each device, which the facts do not have. "
+    "Fix: set pd_connector to MooncakeConnectorV1, which reads no table"
+)
 
 Texts = dict[str, str]
 """By path on the host."""
@@ -90,8 +94,15 @@ def _topology(
     for instance in table_order(plan.instances):
         address = plan.host(instance.host).address
         cards = []
+        seen = facts.get(instance.host)
+        if (
+            tables.format == "vllm-ascend"
+            and seen
+            and seen.ascend
+            and seen.ascend.generation == "a3"
+        ):
+            gaps.append(Problem.of(instance.host, "rank table", WANTS_SDID))
         for device in instance.devices:
-            seen = facts.get(instance.host)
             ip = seen.ascend.address(device) if seen and seen.ascend else None
             ip = ip or known.get((address, device))
             if ip is None:

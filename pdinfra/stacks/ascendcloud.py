@@ -17,7 +17,7 @@ from pdinfra.model.inventory import Host, HostSettings, InstanceSettings, Invent
 from pdinfra.model.plan import Instance, Member, Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.ranktable.topology import Card, Server, Topology, place_problems
-from pdinfra.stacks.base import ASCEND_CONTROL, Engine, Launch, finish
+from pdinfra.stacks.base import ASCEND_CONTROL, Engine, Launch, Peers, finish
 
 USER = "ma-user"
 USER_HOME = "/home/ma-user"
@@ -79,9 +79,7 @@ class AscendCloudStack:
         """Return that the scheduler alone knows it."""
         return "ascendcloud"
 
-    def engine(
-        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
-    ) -> Launch:
+    def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return start_servers.sh for prefill or decode."""
         words = _words(engine, engine.instance.port, "0.0.0.0")
         if engine.instance.role == "prefill" and service.prefill_batching_policy:

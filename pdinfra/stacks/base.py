@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from pdinfra.model.addresses import is_loopback
-from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory
+from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory, Role
 from pdinfra.model.plan import MEMBERS_FILE, Instance, Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.versions.connectors import connectors
@@ -91,6 +92,30 @@ class Launch:
     health: Literal["ok", "answers"] = "ok"
 
 
+@dataclass(frozen=True)
+class Peers:
+    """What an engine may be told of all engines of its service.
+
+    ``sizes``: tensor-parallel size of each role's first instance; ``numbers``: by instance id, how
+    many instances come before it on its machine.
+    """
+
+    sizes: Mapping[Role, int]
+    numbers: Mapping[str, int]
+
+
+def peers_of(engines: Sequence[Engine]) -> Peers:
+    """Return what engines may know of each other; engines: all, in the plan's order."""
+    sizes: dict[Role, int] = {}
+    numbers: dict[str, int] = {}
+    machines: Counter[str] = Counter()
+    for engine in engines:
+        sizes.setdefault(engine.instance.role, engine.instance.tensor_parallel_size)
+        numbers[engine.instance.id] = machines[engine.address]
+        machines[engine.address] += 1
+    return Peers(sizes, numbers)
+
+
 class StackModule(Protocol):
     """What planning asks of a stack. All methods are pure."""
 
@@ -117,10 +142,8 @@ class StackModule(Protocol):
         """Return how a request is handed from prefill to decode (see verify)."""
         ...
 
-    def engine(
-        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
-    ) -> Launch:
-        """Return how to start one engine. service: of its host; instances: the whole service's."""
+    def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
+        """Return how to start one engine. service: of its host; peers: of the whole service."""
         ...
 
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:

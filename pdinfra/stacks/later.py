@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory, Stack
-from pdinfra.model.plan import Instance, Router
+from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
-from pdinfra.stacks.base import Engine, Launch, finish, serve
+from pdinfra.stacks.base import Engine, Launch, Peers, finish, serve
 
 
 class LaterStack:
@@ -37,9 +37,7 @@ class LaterStack:
         """Return the stack's name: verify knows no protocol for it yet."""
         return self.name
 
-    def engine(
-        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
-    ) -> Launch:
+    def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return the plain engine; the stack's wiring is not part of it yet."""
         return finish(serve(engine), engine)
 

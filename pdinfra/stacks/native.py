@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory
-from pdinfra.model.plan import Instance, Router
+from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks import vllm_ascend
-from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
+from pdinfra.stacks.base import Engine, Launch, Peers, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
 KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer"}
@@ -41,16 +41,14 @@ class NativeStack:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
 
-    def engine(
-        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
-    ) -> Launch:
+    def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return `vllm serve` with the connector's role and side channel."""
         base = serve(engine)
         role = KV_ROLE.get(engine.instance.role)
         if role is None:
             return finish(base, engine)
         if engine.accelerator == "ascend":
-            return finish(vllm_ascend.launch(base, engine, role, service, instances), engine)
+            return finish(vllm_ascend.launch(base, engine, role, service, peers), engine)
         config = {"kv_connector": service.connector, "kv_role": role}
         env = dict(base.env)
         if service.connector == "NixlConnector":

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from pdinfra.model.addresses import is_ipv4
 from pdinfra.model.ascend import NPU_PORT, NPU_PORTS
 from pdinfra.model.inventory import Host, HostSettings, Inventory, Role
 from pdinfra.model.plan import Instance
 from pdinfra.model.problems import Problem
-from pdinfra.stacks.base import Engine, Launch
+from pdinfra.stacks.base import Engine, Launch, Peers
 from pdinfra.versions.table import VersionError, is_a3
 from pdinfra.versions.vllm_ascend import Variant, variant, variants
 
@@ -42,7 +41,7 @@ def launch(
     engine: Engine,
     role: str,
     service: HostSettings,
-    instances: Sequence[Instance],
+    peers: Peers,
 ) -> Launch:
     """Return an engine that hands KV over. role: as the connector calls it.
 
@@ -50,7 +49,7 @@ def launch(
     """
     image = service.image or ""
     row = variant(service.connector, image)
-    config = json.dumps(_config(row, engine.instance, role, instances))
+    config = json.dumps(_config(row, engine.instance, role, peers))
     command = (*base.command, "--kv-transfer-config", config)
     if engine.instance.role in row.uncached:
         command += ("--no-enable-prefix-caching",)
@@ -63,12 +62,10 @@ def launch(
         env[row.physical] = ",".join(str(device) for device in engine.instance.devices)
     if row.roce and not is_a3(image):
         env["HCCL_INTRA_ROCE_ENABLE"] = "1"
-    return Launch(command, env | _npu_ports(engine.instance, instances), base.mounts)
+    return Launch(command, env | _npu_ports(peers.numbers[engine.instance.id]), base.mounts)
 
 
-def _config(
-    row: Variant, instance: Instance, role: str, instances: Sequence[Instance]
-) -> dict[str, Any]:
+def _config(row: Variant, instance: Instance, role: str, peers: Peers) -> dict[str, Any]:
     """Return --kv-transfer-config; its port is text, as in all of vllm-ascend's examples."""
     config: dict[str, Any] = {
         "kv_connector": row.connector,
@@ -84,25 +81,18 @@ def _config(
     if row.sizes:
         config["kv_connector_extra_config"] = {
             **row.extra,
-            "prefill": {"dp_size": 1, "tp_size": _sizes(instances, "prefill")[0]},
-            "decode": {"dp_size": 1, "tp_size": _sizes(instances, "decode")[0]},
+            "prefill": {"dp_size": 1, "tp_size": peers.sizes.get("prefill", 1)},
+            "decode": {"dp_size": 1, "tp_size": peers.sizes.get("decode", 1)},
         }
     return config
 
 
-def _npu_ports(instance: Instance, instances: Sequence[Instance]) -> dict[str, str]:
+def _npu_ports(number: int) -> dict[str, str]:
     """Return HCCL's ports on the cards for all but a machine's first instance, which has 16666."""
-    machine = [i.id for i in instances if _address(i) == _address(instance)]
-    number = machine.index(instance.id)
     if number == 0:
         return {}
     first = NPU_PORT + number * NPU_PORTS
     return {"HCCL_NPU_SOCKET_PORT_RANGE": f"{first}-{first + NPU_PORTS - 1}"}
-
-
-def _address(instance: Instance) -> str | None:
-    """Return the address of an instance's machine."""
-    return urlsplit(instance.url).hostname
 
 
 def _sizes(instances: Sequence[Instance], role: Role) -> list[int]:

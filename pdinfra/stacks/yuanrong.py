@@ -14,10 +14,10 @@ from typing import Any
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.paths import socket_dir
-from pdinfra.model.plan import Instance, Mount, Router
+from pdinfra.model.plan import Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks import ascend_store
-from pdinfra.stacks.base import Engine, Launch, connector_problems, finish, front, serve
+from pdinfra.stacks.base import Engine, Launch, Peers, connector_problems, finish, front, serve
 from pdinfra.versions.connectors import connectors
 
 KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
@@ -53,9 +53,7 @@ class YuanrongStack:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
 
-    def engine(
-        self, engine: Engine, service: HostSettings, instances: Sequence[Instance]
-    ) -> Launch:
+    def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return `vllm serve` with a connector to the worker of its host."""
         settings = engine.settings
         if settings.block_size is None and engine.accelerator == "cpu":

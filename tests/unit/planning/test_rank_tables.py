@@ -324,3 +324,16 @@ def test_another_prefill_instance_moves_decodes_cluster_ids_and_so_its_path() ->
     after = made(dist({**SMALL, "prefill": ["a", "c"]}))
     assert path(after, "prefill-a-0") == path(before, "prefill-a-0")
     assert path(after, "decode-b-0") != path(before, "decode-b-0")
+
+
+def test_a3s_table_is_not_made_without_its_sdids() -> None:
+    of = dist({"prefill": ["a"], "decode": ["b"], "router": ["a"]})
+    seen = bare(of)
+    ascend = seen["b"].ascend
+    assert ascend is not None
+    a3 = ascend.model_copy(update={"generation": "a3"})
+    found = finish(of, seen | {"b": seen["b"].model_copy(update={"ascend": a3})})
+    (gap,) = found.gaps
+    assert (gap.host, gap.thing) == ("b", "rank table")
+    assert "MooncakeConnectorV1" in gap.fix
+    assert found.tables == {}
