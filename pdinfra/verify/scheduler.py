@@ -120,6 +120,9 @@ def _pair(
         time.sleep(0.1)
     if len(prefill) > 1 or len(decode) > 1:
         return None
+    # More than this request has: another client's is among it, perhaps with another prefill.
+    if tokens and _total(now[decode[0]]) - _total(before[decode[0]]) > tokens:
+        return None
     moved = _arrived(before, now, decode[0])
     return PairProof(
         prefill=prefill[0],

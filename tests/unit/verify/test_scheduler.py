@@ -121,6 +121,12 @@ def test_requests_during_which_others_worked_prove_no_pair(others: list[str]) ->
     assert not any(problem.startswith(D0) for problem in found.problems)
 
 
+def test_more_tokens_than_the_request_has_are_not_its_own() -> None:
+    found = seen(FakeService(guide(), [(P0, D0)], others=[D0]))
+    assert (found.pairs, found.problems) == ([], [])
+    assert f"{P0} → {D0}" in found.unseen[0]
+
+
 def test_traffic_of_others_on_all_members_is_no_failure_of_the_service() -> None:
     found = seen(FakeService(cloud(), others=[P0, P1, D0, D1]))
     assert (found.pairs, found.problems) == ([], [])
