@@ -337,3 +337,18 @@ def test_a3s_table_is_not_made_without_its_sdids() -> None:
     assert (gap.host, gap.thing) == ("b", "rank table")
     assert "MooncakeConnectorV1" in gap.fix
     assert found.tables == {}
+
+
+@pytest.mark.parametrize(
+    ("card", "cause"),
+    [({"d6": "127.0.0.1"}, "is the loopback"), ({"d6": "10.20.1.5"}, "several devices have it")],
+)
+def test_address_that_no_table_may_have_is_a_gap_on_its_host(
+    card: dict[str, str], cause: str
+) -> None:
+    of = guide()
+    found = finish(of, with_card(running(of), "a", **card))
+    (gap,) = found.gaps
+    assert gap.host == "a"
+    assert cause in gap.cause
+    assert found.tables == {}
