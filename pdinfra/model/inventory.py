@@ -227,7 +227,32 @@ class HostSettings(InstanceSettings):
     )
     connector: str = Field(
         "NixlConnector",
-        description="vLLM's KV connector class. The same on all hosts.",
+        min_length=1,
+        description=(
+            "vLLM's KV connector: its class, or its family (nixl, shared-storage, nccl, lmcache, "
+            "mooncake, multi), of which the image's version then decides the class. The same on "
+            "all hosts."
+        ),
+    )
+    multi_connectors: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=lambda: ["nixl", "shared-storage"],
+        min_length=2,
+        description="multi only: the connectors inside, in their order. The same on all hosts.",
+    )
+    vllm_version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = Field(
+        None,
+        description=(
+            "Version of vLLM in the image, such as 0.8.5. Default: the one that the image's name "
+            "tells, as in vllm/vllm-openai:v0.8.5. The same on all hosts."
+        ),
+    )
+    kv_path: AbsolutePath | None = Field(
+        None,
+        description=(
+            "shared-storage only: folder for KV that is the same one on all hosts with engines, "
+            "such as an NFS mount; put there by you. Default on one machine: "
+            "/var/lib/pdinfra/<service>/kv."
+        ),
     )
 
     model_path: AbsolutePath | None = Field(
@@ -619,6 +644,8 @@ SERVICE_WIDE: tuple[str, ...] = (
     "stack",
     "accelerator",
     "connector",
+    "multi_connectors",
+    "vllm_version",
     "model_name",
     "etcd_port",
     "etcd_peer_port",

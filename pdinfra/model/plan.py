@@ -198,11 +198,16 @@ class Instance(Frozen):
 
 
 class Member(Frozen):
-    """An instance as the router knows it."""
+    """An instance as the router knows it.
+
+    ``kv`` is where its connector is asked for KV, if the router must name it: ``address:port`` of
+    P2pNcclConnector, the URL of MooncakeConnector's bootstrap server on prefill; else empty.
+    """
 
     id: str
     role: Role
     url: str
+    kv: str = ""
 
 
 class Router(Frozen):

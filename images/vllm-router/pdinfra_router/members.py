@@ -16,17 +16,22 @@ HEALTH_TIMEOUT = ClientTimeout(total=2)
 
 @dataclass(frozen=True)
 class Member:
-    """One engine; ``role`` is prefill, decode or mixed."""
+    """One engine; ``role`` is prefill, decode or mixed.
+
+    ``kv`` is where its connector is asked for KV, if a request must name it: ``address:port`` of
+    P2pNcclConnector, the URL of MooncakeConnector's bootstrap server on prefill; else empty.
+    """
 
     id: str
     role: str
     url: str
+    kv: str = ""
 
 
 def read(path: Path) -> tuple[Member, ...]:
     """Return the members that the file names. Raises OSError, ValueError, KeyError, TypeError."""
     document: Any = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Member(m["id"], m["role"], m["url"]) for m in document["members"])
+    return tuple(Member(m["id"], m["role"], m["url"], m.get("kv", "")) for m in document["members"])
 
 
 def serves(members: Iterable[Member]) -> bool:
