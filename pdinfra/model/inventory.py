@@ -239,6 +239,12 @@ class HostSettings(InstanceSettings):
         min_length=2,
         description="multi only: the connectors inside, in their order. The same on all hosts.",
     )
+    offload_gib: int = Field(
+        8,
+        ge=1,
+        le=MOST_GIB,
+        description="multi with offload inside: host memory for KV of each engine, GiB.",
+    )
     vllm_version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = Field(
         None,
         description=(
@@ -519,10 +525,13 @@ class HostSettings(InstanceSettings):
         description="Address the router listens on. Default: the host's address.",
     )
     router_policy: Literal[
-        "round_robin", "random", "cache_aware", "power_of_two", "consistent_hash"
+        "round_robin", "least_busy", "random", "cache_aware", "power_of_two", "consistent_hash"
     ] = Field(
         "round_robin",
-        description="How the router spreads requests.",
+        description=(
+            "How the router spreads requests: round_robin everywhere, least_busy where pdinfra's "
+            "own proxy answers, the others where vllm-router does (docs/connectors.md)."
+        ),
     )
 
     prefill_batching_policy: Literal["fcfs", "gtsf"] | None = Field(

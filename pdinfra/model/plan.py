@@ -180,8 +180,8 @@ class Share(Frozen):
 class Instance(Frozen):
     """One engine: where it is and what it owns.
 
-    ``kv_port`` and ``internal_port`` are 0 on a stack that plans none. ``load_format`` is where its
-    weights come from: ``auto`` (disk) or ``yuanrong``.
+    ``kv_ports`` ports from ``kv_port`` on are its connector's. What is not planned is 0.
+    ``load_format`` is where its weights come from: ``auto`` (disk) or ``yuanrong``.
     """
 
     id: str
@@ -190,6 +190,7 @@ class Instance(Frozen):
     url: str
     port: int
     kv_port: int
+    kv_ports: int
     internal_port: int
     devices: tuple[int, ...]
     tensor_parallel_size: int

@@ -32,6 +32,7 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
     """Return the container of one engine: exactly its devices, never the whole machine."""
     settings = engine.settings
     ascend = engine.accelerator == "ascend"
+    paired = engine.instance.role != "mixed"
     mounts = [Mount(source=engine.model_path, target=engine.model_path)]
     mounts += launch.driver if ascend else ()
     mounts += launch.mounts
@@ -46,6 +47,8 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
         devices=(*devices, *ASCEND_CONTROL) if ascend else (),
         gpus=tuple(gpus),
         mounts=tuple(mounts),
+        # Cards of two engines on one host hand KV over by shared memory and CUDA IPC.
+        ipc_mode="host" if paired and engine.accelerator == "nvidia" else "private",
         shm_size=int(settings.shm_gib * GIB),
         memory=int(settings.memory_gib * GIB),
         ulimits=NVIDIA_ULIMITS if engine.accelerator == "nvidia" else (),

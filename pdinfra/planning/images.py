@@ -10,9 +10,10 @@ from pdinfra.model.image_names import canonical, repository
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, ImageSource
 from pdinfra.model.plan import Image
 from pdinfra.model.problems import Problem
+from pdinfra.versions.vllm import BUILT
 from pdinfra.versions.yuanrong import DATASYSTEM
 
-VERSIONS = {"vllm-cpu": "0.32.0", "vllm-router": "0.1.17", "yuanrong": DATASYSTEM}
+VERSIONS = {"vllm-cpu": BUILT, "vllm-router": "0.1.17", "yuanrong": DATASYSTEM}
 """Of the software in the images that pdinfra builds, by definition."""
 LOCAL = "pdinfra"
 """Folder of built images that come from no registry."""

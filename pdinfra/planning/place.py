@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pdinfra.model.inventory import Accelerator, Host, InstanceEntry, InstanceSettings, Role
 from pdinfra.model.plan import Instance
 from pdinfra.model.problems import Problem
-from pdinfra.stacks.base import Engine, EngineSettings
+from pdinfra.stacks.base import Engine, EngineSettings, StackModule
 
 API_PORT: dict[Role, int] = {"prefill": 8100, "decode": 8200, "mixed": 8300}
 KV_PORT: dict[Role, int] = {"prefill": 5600, "decode": 5700, "mixed": 5800}
@@ -92,20 +92,17 @@ def place(
     service: str,
     model_path: str,
     model_name: str,
-    *,
-    side_channels: bool,
+    stack: StackModule,
 ) -> tuple[list[Engine], list[Problem]]:
-    """Return a host's engines with devices and ports, and what is wrong with them.
-
-    side_channels: whether the stack tells engines more ports than that of the API.
-    """
+    """Return a host's engines with devices and ports, and what is wrong with them."""
     mine = wanted(host)
     devices, problems = _devices(host, mine, accelerator)
     engines = []
     for want, cards in zip(mine, devices, strict=True):
-        instance = _instance(want, cards, accelerator, service)
-        if not side_channels:
-            instance = instance.model_copy(update={"kv_port": 0, "internal_port": 0})
+        per_rank = stack.kv_ports(host.settings, want.role)
+        instance = _instance(want, cards, accelerator, service, per_rank)
+        if not stack.internal_ports:
+            instance = instance.model_copy(update={"internal_port": 0})
         engines.append(
             Engine(
                 instance=instance,
@@ -120,19 +117,21 @@ def place(
 
 
 def _instance(
-    want: Wanted, devices: Sequence[int], accelerator: Accelerator, service: str
+    want: Wanted, devices: Sequence[int], accelerator: Accelerator, service: str, per_rank: int
 ) -> Instance:
     """Fill in one instance's identity and ports."""
     port = want.number("port", API_PORT[want.role] + want.index)
     parallel = want.number("tensor_parallel_size", 1)
     bases = ASCEND_KV_PORT if accelerator == "ascend" else KV_PORT
+    kv_port = want.number("kv_port", bases[want.role] + want.ranks_before * per_rank)
     return Instance(
         id=want.id,
         role=want.role,
         host=want.host.name,
         url=url(want.host.address, port),
         port=port,
-        kv_port=want.number("kv_port", bases[want.role] + want.ranks_before),
+        kv_port=kv_port if per_rank else 0,
+        kv_ports=per_rank * parallel,
         internal_port=want.number("internal_port", INTERNAL_PORT + want.on_host * INTERNAL_PORTS),
         devices=tuple(devices),
         tensor_parallel_size=parallel,

@@ -33,6 +33,7 @@ from pdinfra.operator_files import UNSEEN, OperatorState
 from pdinfra.planning.cluster import cluster, node_container, node_memory, node_ports
 from pdinfra.planning.cluster import store as store_of_nodes
 from pdinfra.planning.cluster_problems import cluster_problems
+from pdinfra.planning.connectors import named
 from pdinfra.planning.containers import GIB, container, instance_spec, router_spec
 from pdinfra.planning.drivers import driver_plan
 from pdinfra.planning.images import (
@@ -83,6 +84,7 @@ def build(
     the service's own authority, empty while there is none. state: the operator's files as they are.
     Raises InvalidInventoryError with all problems found.
     """
+    inventory = named(inventory)
     service = inventory.service
     stack = STACKS[service.stack]
     problems: list[Problem] = []
@@ -101,7 +103,7 @@ def build(
             service.service,
             path,
             name,
-            side_channels=stack.side_channels,
+            stack,
         )
         problems += found
         problems += image_problems(host, service.accelerator)
@@ -115,7 +117,17 @@ def build(
     problems += stack.problems(inventory, everything)
     if clustered:
         problems += cluster_problems(inventory, engines, _one_path(engines), state)
-    router = _router(inventory.router, () if clustered else instances)
+    members = [
+        Member(
+            id=engine.instance.id,
+            role=engine.instance.role,
+            url=engine.instance.url,
+            kv=stack.kv_address(engine, host.settings),
+        )
+        for host in inventory.hosts
+        for engine in engines[host.name]
+    ]
+    router = _router(inventory.router, () if clustered else members)
     ports = {
         host.name: (
             _node_ports(host, inventory)
@@ -178,8 +190,8 @@ def build(
     )
 
 
-def _router(host: Host, instances: Sequence[Instance]) -> Router:
-    """Return the router's place and members."""
+def _router(host: Host, members: Sequence[Member]) -> Router:
+    """Return the router's place."""
     settings = host.settings
     return Router(
         host=host.name,
@@ -188,7 +200,7 @@ def _router(host: Host, instances: Sequence[Instance]) -> Router:
         metrics_port=settings.router_metrics_port,
         internal_port=settings.router_internal_port,
         container=f"pd-{settings.service}-router",
-        members=tuple(Member(id=i.id, role=i.role, url=i.url) for i in instances),
+        members=tuple(members),
         members_dir=f"{HOME}/{settings.service}/router",
         drain_seconds=settings.drain_seconds,
         static=STACKS[settings.stack].static,

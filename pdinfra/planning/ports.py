@@ -53,9 +53,7 @@ def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
         return ListenPort(port=number, address=address, owner=instance.id, purpose=purpose)
 
     ports = [port(instance.port, "API")]
-    if instance.role != "mixed" and instance.kv_port:
-        ranks = range(instance.tensor_parallel_size)
-        ports += [port(instance.kv_port + rank, "KV side channel") for rank in ranks]
+    ports += [port(instance.kv_port + n, "KV side channel") for n in range(instance.kv_ports)]
     if instance.internal_port:
         ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from pdinfra.model.inventory import Host, HostSettings, InstanceSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, InstanceSettings, Inventory, Role
 from pdinfra.model.plan import Instance, Member, Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.ranktable.topology import Card, Server, Topology, place_problems
@@ -54,7 +54,7 @@ class AscendCloudStack:
 
     stores = False
     static = True
-    side_channels = False
+    internal_ports = False
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""
@@ -78,6 +78,14 @@ class AscendCloudStack:
     def protocol(self, service: HostSettings) -> str:
         """Return that the scheduler alone knows it."""
         return "ascendcloud"
+
+    def kv_ports(self, service: HostSettings, role: Role) -> int:
+        """Return 0: they are the bundle's own."""
+        return 0
+
+    def kv_address(self, engine: Engine, service: HostSettings) -> str:
+        """Return nothing."""
+        return ""
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return start_servers.sh for prefill or decode."""

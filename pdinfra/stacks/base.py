@@ -11,7 +11,7 @@ from pdinfra.model.addresses import is_loopback
 from pdinfra.model.inventory import Accelerator, Host, HostSettings, Inventory, Role
 from pdinfra.model.plan import MEMBERS_FILE, Instance, Mount, Router
 from pdinfra.model.problems import Problem
-from pdinfra.versions.connectors import connectors
+from pdinfra.versions.connectors import Connector, connectors, of_family, usable
 
 OFFLINE = {
     "DO_NOT_TRACK": "1",
@@ -97,11 +97,15 @@ class Peers:
     """What an engine may be told of all engines of its service.
 
     ``sizes``: tensor-parallel size of each role's first instance; ``numbers``: by instance id, how
-    many instances come before it on its machine.
+    many instances come before it on its machine; ``ranks``: places of those that hand KV over,
+    prefill first, of which ``first`` and ``last`` are the outermost.
     """
 
     sizes: Mapping[Role, int]
     numbers: Mapping[str, int]
+    ranks: Mapping[str, int]
+    first: Engine | None
+    last: Engine | None
 
 
 def peers_of(engines: Sequence[Engine]) -> Peers:
@@ -113,7 +117,10 @@ def peers_of(engines: Sequence[Engine]) -> Peers:
         sizes.setdefault(engine.instance.role, engine.instance.tensor_parallel_size)
         numbers[engine.instance.id] = machines[engine.address]
         machines[engine.address] += 1
-    return Peers(sizes, numbers)
+    order = [e for role in ("prefill", "decode") for e in engines if e.instance.role == role]
+    ranks = {engine.instance.id: rank for rank, engine in enumerate(order)}
+    first, last = (order[0], order[-1]) if order else (None, None)
+    return Peers(sizes, numbers, ranks, first, last)
 
 
 class StackModule(Protocol):
@@ -123,8 +130,8 @@ class StackModule(Protocol):
     """Whether openYuanrong's data system belongs to it."""
     static: bool
     """Whether the router is told its members when it starts: then it starts after them."""
-    side_channels: bool
-    """Whether engines are told the ports of their KV side channels and of their processes."""
+    internal_ports: bool
+    """Whether engines are told the ports of their own processes."""
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False while roles for it do not exist: it validates and plans, `up` says so."""
@@ -140,6 +147,14 @@ class StackModule(Protocol):
 
     def protocol(self, service: HostSettings) -> str:
         """Return how a request is handed from prefill to decode (see verify)."""
+        ...
+
+    def kv_ports(self, service: HostSettings, role: Role) -> int:
+        """Return how many ports each rank opens for its connector. service: of its host."""
+        ...
+
+    def kv_address(self, engine: Engine, service: HostSettings) -> str:
+        """Return where requests say that an engine's KV is; empty if they need not."""
         ...
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
@@ -194,8 +209,20 @@ def finish(launch: Launch, engine: Engine) -> Launch:
     )
 
 
-def front(router: Router, host: Host, bind: str) -> Launch:
-    """Return `vllm-router` behind the front that changes its members without a restart."""
+@dataclass(frozen=True)
+class Entry:
+    """What the router must know of the connector.
+
+    ``shortest``: prompts of fewer tokens are refused, as they would kill an engine; 0: none is.
+    """
+
+    protocol: str = "nixl"
+    by_vllm_router: bool = True
+    shortest: int = 0
+
+
+def front(router: Router, host: Host, bind: str, entry: Entry) -> Launch:
+    """Return pdinfra's entry, and behind it `vllm-router` where that speaks the protocol."""
     own = [
         "python", "-m", "pdinfra_router",
         "--host", bind,
@@ -204,9 +231,14 @@ def front(router: Router, host: Host, bind: str) -> Launch:
         "--internal-port", str(router.internal_port),
         "--members", f"{router.members_dir}/{MEMBERS_FILE}",
         "--drain-seconds", str(router.drain_seconds),
-        "--",
+        "--protocol", entry.protocol,
     ]  # fmt: skip
+    if entry.shortest:
+        own += ["--min-prompt-tokens", str(entry.shortest)]
+    if not entry.by_vllm_router:
+        return Launch((*own, "--policy", host.settings.router_policy))
     command = [
+        "--",
         "vllm-router",
         "--policy", host.settings.router_policy,
         "--intra-node-data-parallel-size", "1",
@@ -221,21 +253,33 @@ def connector_problems(inventory: Inventory) -> list[Problem]:
     """Refuse connectors that do not exist, or not on this stack or accelerator."""
     service = inventory.service
     known = connectors()
-    usable = [
-        row.name
-        for row in known.values()
-        if row.protocol and row.stack == service.stack and service.accelerator in row.accelerators
-    ]
-    row = known.get(service.connector)
-    if row is not None and row.name in usable:
+    fit = usable(service.stack, service.accelerator)
+    word = service.connector
+    row = known.get(word)
+    if row is not None and row in fit:
         return []
     cause = "vLLM has no connector of this name"
+    family = [each.name for each in of_family(word, service.accelerator)]
+    fix = f"use one of: {_words(fit)}"
+    if family:
+        cause = f"none of {', '.join(family)} is in the image's version"
     if row is not None:
         where = f"{service.accelerator} with stack {service.stack}"
         cause = f"pdinfra cannot use it on {where} ({row.source})"
+        fix = f"use {row.use}, or one of: {_words(fit)}" if row.use else fix
     host = inventory.hosts[0].name
-    fix = f"use one of: {', '.join(usable)}"
-    return [Problem(host=host, thing=f"pd_connector {service.connector}", cause=cause, fix=fix)]
+    return [Problem(host=host, thing=f"pd_connector {word}", cause=cause, fix=fix)]
+
+
+def _words(rows: Sequence[Connector]) -> str:
+    """Return what to ask for: families with their classes, and classes without a family."""
+    classes: dict[str, list[str]] = {}
+    for row in rows:
+        classes.setdefault(row.family or row.name, []).append(row.name)
+    return ", ".join(
+        word if names == [word] else f"{word} ({', '.join(names)})"
+        for word, names in classes.items()
+    )
 
 
 def _accelerator_env(engine: Engine) -> dict[str, str]:
@@ -245,7 +289,10 @@ def _accelerator_env(engine: Engine) -> dict[str, str]:
     if engine.accelerator == "ascend":
         return {"ASCEND_RT_VISIBLE_DEVICES": devices}
     if engine.accelerator == "nvidia":
-        return {}
+        # A container that sees its own cards alone counts them from 0; a privileged one sees all.
+        own = range(len(engine.instance.devices))
+        seen = engine.instance.devices if settings.privileged else own
+        return {"CUDA_VISIBLE_DEVICES": ",".join(str(device) for device in seen)}
     env = {
         "OMP_NUM_THREADS": str(settings.threads),
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pdinfra.model.inventory import Host, HostSettings, Inventory, Stack
+from pdinfra.model.inventory import Host, HostSettings, Inventory, Role, Stack
 from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, Launch, Peers, finish, serve
@@ -15,7 +15,7 @@ class LaterStack:
 
     stores = False
     static = False
-    side_channels = True
+    internal_ports = True
 
     def __init__(self, name: Stack) -> None:
         """Remember which stack this stands for."""
@@ -36,6 +36,14 @@ class LaterStack:
     def protocol(self, service: HostSettings) -> str:
         """Return the stack's name: verify knows no protocol for it yet."""
         return self.name
+
+    def kv_ports(self, service: HostSettings, role: Role) -> int:
+        """Return one, but for mixed engines."""
+        return 0 if role == "mixed" else 1
+
+    def kv_address(self, engine: Engine, service: HostSettings) -> str:
+        """Return nothing."""
+        return ""
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return the plain engine; the stack's wiring is not part of it yet."""

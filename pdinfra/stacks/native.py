@@ -1,18 +1,25 @@
-"""Stack `native`: vLLM's own KV connectors, `vllm-router` in front."""
+"""Stack `native`: vLLM's own KV connectors, a router in front that speaks their protocol."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from pdinfra.model.inventory import Host, HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory, Role
 from pdinfra.model.plan import Router
 from pdinfra.model.problems import Problem
-from pdinfra.stacks import vllm_ascend
-from pdinfra.stacks.base import Engine, Launch, Peers, connector_problems, finish, front, serve
-from pdinfra.versions.connectors import connectors
-
-KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer"}
+from pdinfra.stacks import kv_transfer, vllm_ascend
+from pdinfra.stacks.base import (
+    Engine,
+    Entry,
+    Launch,
+    Peers,
+    connector_problems,
+    finish,
+    front,
+    serve,
+)
+from pdinfra.stacks.native_problems import problems
+from pdinfra.versions.table import VersionError
 
 
 class NativeStack:
@@ -20,7 +27,7 @@ class NativeStack:
 
     stores = False
     static = False
-    side_channels = True
+    internal_ports = True
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""
@@ -33,46 +40,51 @@ class NativeStack:
     def problems(self, inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
         """Refuse connectors that do not exist, or not on this accelerator or image."""
         found = connector_problems(inventory)
-        if inventory.service.accelerator == "ascend" and not found:
+        if found:
+            return found
+        if inventory.service.accelerator == "ascend":
             return vllm_ascend.problems(inventory, [engine.instance for engine in engines])
-        return found
+        return problems(inventory, engines)
 
     def protocol(self, service: HostSettings) -> str:
-        """Return the connector's protocol from the version table."""
-        return connectors()[service.connector].protocol or "none"
+        """Return the protocol of the connector, or of what is inside MultiConnector."""
+        return kv_transfer.protocol_of(service)
+
+    def kv_ports(self, service: HostSettings, role: Role) -> int:
+        """Return the ports of the connectors, by the version table."""
+        if role == "mixed":
+            return 0
+        if service.accelerator == "ascend":
+            return 1
+        try:
+            return sum(row.ports.get(role, 0) for row in kv_transfer.rows_of(service))
+        except VersionError:
+            return 0
+
+    def kv_address(self, engine: Engine, service: HostSettings) -> str:
+        """Return where requests say that an engine's KV is, by the version table."""
+        if service.accelerator == "ascend" or engine.instance.role == "mixed":
+            return ""
+        return kv_transfer.address_of(engine, service)
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
-        """Return `vllm serve` with the connector's role and side channel."""
-        base = serve(engine)
-        role = KV_ROLE.get(engine.instance.role)
-        if role is None:
-            return finish(base, engine)
+        """Return `vllm serve` with the connector's role, fields and ports."""
+        if engine.instance.role == "mixed":
+            return finish(serve(engine), engine)
         if engine.accelerator == "ascend":
-            return finish(vllm_ascend.launch(base, engine, role, service, peers), engine)
-        config = {"kv_connector": service.connector, "kv_role": role}
-        env = dict(base.env)
-        if service.connector == "NixlConnector":
-            config |= _nixl_config(engine)
-            env |= {
-                "VLLM_NIXL_SIDE_CHANNEL_HOST": engine.address,
-                "VLLM_NIXL_SIDE_CHANNEL_PORT": str(engine.instance.kv_port),
-            }
-        if engine.accelerator == "cpu":
-            # UCX's own choice of transport takes 30 s for the first transfer between containers.
-            env["UCX_TLS"] = "tcp"
-        command = (*base.command, "--kv-transfer-config", json.dumps(config))
-        return finish(Launch(command, env), engine)
+            role = kv_transfer.KV_ROLE[engine.instance.role]
+            return finish(vllm_ascend.launch(serve(engine), engine, role, service, peers), engine)
+        engine = kv_transfer.with_sizes(engine, service)
+        return finish(kv_transfer.launch(serve(engine), engine, service, peers), engine)
 
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
-        """Return `vllm-router` behind the front that changes its members without a restart."""
-        return front(router, host, bind)
-
-
-def _nixl_config(engine: Engine) -> dict[str, str]:
-    """Return NIXL's own fields; the KV buffer of a CPU engine is host memory."""
-    config = {}
-    if engine.accelerator == "cpu":
-        config["kv_buffer_device"] = "cpu"
-    if engine.instance.role == "decode":
-        config["kv_load_failure_policy"] = "recompute"
-    return config
+        """Return the entry, with `vllm-router` behind it where that speaks the protocol."""
+        service = host.settings
+        if all(engine.instance.role == "mixed" for engine in engines):
+            return front(router, host, bind, Entry())
+        entry = Entry(
+            protocol=kv_transfer.protocol_of(service),
+            by_vllm_router=kv_transfer.by_vllm_router(service),
+            shortest=kv_transfer.shortest(service),
+        )
+        return front(router, host, bind, entry)

@@ -12,12 +12,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pdinfra.model.inventory import Host, HostSettings, Inventory
+from pdinfra.model.inventory import Host, HostSettings, Inventory, Role
 from pdinfra.model.paths import socket_dir
 from pdinfra.model.plan import Mount, Router
 from pdinfra.model.problems import Problem
 from pdinfra.stacks import ascend_store
-from pdinfra.stacks.base import Engine, Launch, Peers, connector_problems, finish, front, serve
+from pdinfra.stacks.base import (
+    Engine,
+    Entry,
+    Launch,
+    Peers,
+    connector_problems,
+    finish,
+    front,
+    serve,
+)
 from pdinfra.versions.connectors import connectors
 
 KV_ROLE = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
@@ -32,7 +41,7 @@ class YuanrongStack:
 
     stores = True
     static = False
-    side_channels = True
+    internal_ports = True
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False for vllm-ascend's pool: no proof of it is built yet."""
@@ -52,6 +61,14 @@ class YuanrongStack:
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
+
+    def kv_ports(self, service: HostSettings, role: Role) -> int:
+        """Return one, but for mixed engines."""
+        return 0 if role == "mixed" else 1
+
+    def kv_address(self, engine: Engine, service: HostSettings) -> str:
+        """Return nothing."""
+        return ""
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return `vllm serve` with a connector to the worker of its host."""
@@ -74,7 +91,7 @@ class YuanrongStack:
 
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
         """Return `vllm-router` behind the front that changes its members without a restart."""
-        return front(router, host, bind)
+        return front(router, host, bind, Entry())
 
 
 def _config(engine: Engine, connector: str, worker: str) -> dict[str, Any]:

@@ -64,6 +64,13 @@ def variant(connector: str, image: str) -> Variant:
     return known[-1]
 
 
+def has(connector: str, version: str) -> bool:
+    """Tell whether a version of vllm-ascend has a connector."""
+    rows = [row for row in variants() if row.connector == connector]
+    known = [row for row in rows if order(row.since) <= order(version)]
+    return bool(known) and known[-1].use is None
+
+
 def _span(connector: str) -> str:
     """Return the versions that have a connector, in words."""
     rows = [row for row in variants() if row.connector == connector]

@@ -95,13 +95,16 @@ def test_unknown_connector_lists_what_can_be_used() -> None:
     problem = only(problems(every={"pd_connector": "NixelConnector"}))
     assert problem.thing == "pd_connector NixelConnector"
     assert problem.cause == "vLLM has no connector of this name"
-    assert problem.fix == "use one of: NixlConnector"
+    assert problem.fix == (
+        "use one of: nixl (NixlConnector), shared-storage (ExampleConnector), "
+        "mooncake (MooncakeConnector), multi (MultiConnector)"
+    )
 
 
 @pytest.mark.parametrize(
     ("variables", "accelerator"),
     [
-        ({"pd_connector": "MooncakeConnector"}, "cpu"),
+        ({"pd_connector": "P2pNcclConnector"}, "cpu"),
         ({"pd_connector": "LMCacheConnectorV1"}, "cpu"),
         ({"pd_connector": "MooncakeConnectorV1"}, "cpu"),
         ({**NVIDIA, "pd_connector": "YuanRongConnector"}, "nvidia"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pdinfra.model.inventory import HostSettings
-from pdinfra.stacks.native import KV_ROLE
+from pdinfra.stacks.kv_transfer import KV_ROLE
 from pdinfra.versions.connectors import connectors
 
 
