@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 
 from pdinfra.doctor.rules import Rule
+from pdinfra.model.ascend import AscendFacts
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.model.problems import Problem
 from pdinfra.ranktable.findings import Known, Stat
 from pdinfra.ranktable.lint import lint
-from pdinfra.ranktable.read import Table
+from pdinfra.ranktable.read import ServerSeen, Table
 from pdinfra.ranktable.used import is_whole, named, used
 
 TABLE = Rule(
@@ -86,21 +87,12 @@ def _known(plan: Plan, facts: Mapping[str, HostFacts], host: str, mine: Sequence
     """Return what the hosts tell besides the tables."""
     addresses = {planned.address: planned.name for planned in plan.active}
     live: dict[str, dict[int, str]] = {}
-    for table in mine:
-        for server in table.servers:
-            seen = facts.get(addresses.get(server.address or "", ""))
-            if seen is None or seen.ascend is None or server.address is None:
-                continue
-            planned = plan.host(addresses[server.address]).observe.devices
-            devices = live.setdefault(server.address, {})
-            for card in server.cards:
-                if card.device_id is None or not card.device_id.isdecimal():
-                    continue
-                device = int(card.device_id)
-                # Nobody asked for the address of a device that the plan leaves.
-                now = seen.ascend.address(device) if device in planned else card.device_ip
-                if now is not None:
-                    devices[device] = now
+    for server in (server for table in mine for server in table.servers):
+        name = addresses.get(server.address or "", "")
+        seen = facts[name].ascend if name in facts else None
+        if server.address and seen:
+            planned = plan.host(name).observe.devices
+            live.setdefault(server.address, {}).update(_live(server, planned, seen))
     files = facts[host].rank_tables
     router = facts[host].container(plan.router.id)
     ports = router.spec.env.get("NODE_PORTS", "") if router else ""
@@ -116,6 +108,20 @@ def _known(plan: Plan, facts: Mapping[str, HostFacts], host: str, mine: Sequence
         },
         reader=NOBODY,
     )
+
+
+def _live(server: ServerSeen, planned: Collection[int], seen: AscendFacts) -> dict[int, str]:
+    """Return what a server's devices have now; of those that the plan left, what its table says."""
+    devices = {}
+    for card in server.cards:
+        if card.device_id is None or not card.device_id.isdecimal():
+            continue
+        device = int(card.device_id)
+        # Nobody asked for the address of a device that the plan leaves.
+        now = seen.address(device) if device in planned else card.device_ip
+        if now is not None:
+            devices[device] = now
+    return devices
 
 
 NOBODY = (65534, 65534)

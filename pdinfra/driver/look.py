@@ -40,13 +40,13 @@ class Look:
 
 def look(run: Run) -> Look:
     """Return what a run saw. Raises DriverError if it did not get so far."""
-    planned(run)
+    plan = planned(run)
     compared = run.results.get("pdinfra_changes", {})
     if "facts" not in compared:
         raise DriverError(reasons(run), FAILED)
     return Look(
-        # With what only the hosts know.
-        plan=Plan.model_validate(compared["plan"]),
+        # With what only the hosts know, where that is anything.
+        plan=Plan.model_validate(compared["plan"]) if "plan" in compared else plan,
         changes=changes(compared),
         facts={h: HostFacts.model_validate(f) for h, f in compared["facts"].items()},
         checks=[Check.model_validate(check) for check in _checks(run, compared)],

@@ -19,7 +19,7 @@ from pdinfra.planning.deployment import (
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.table_changes import NO_TABLES, table_work, with_tables
-from pdinfra.planning.waves import second_wave
+from pdinfra.planning.waves import ONE_WAVE, waves
 from pdinfra.planning.work import HostWork, host_work, with_shares
 
 Mode = Literal["converge", "again", "look", "doctor", "down"]
@@ -41,6 +41,7 @@ def compare(
     plan = finished.plan
     hosts = [host for host in plan.hosts if host.name in facts]
     members = NO_MEMBERS
+    order = ONE_WAVE
     basics: dict[str, BasicsWork] = {}
     if mode == "down":
         by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
@@ -54,7 +55,9 @@ def compare(
         }
         everything = [change for mine in by_host.values() for change in mine]
         by_host = {n: with_master(plan, facts, mine, everything) for n, mine in by_host.items()}
-        by_host = with_tables(finished, facts, by_host)
+        everything = [change for mine in by_host.values() for change in mine]
+        order = waves(plan, facts, everything)
+        by_host = with_tables(finished, facts, by_host, order)
         everything = [change for mine in by_host.values() for change in mine]
         members = member_work(plan, facts, everything)
         if plan.router.host in by_host:
@@ -64,7 +67,6 @@ def compare(
             plan, facts, everything, down=mode == "down"
         )
     every = [change for mine in by_host.values() for change in mine]
-    later = second_wave(plan, facts, every)
     work = {
         host.name: host_work(
             host,
@@ -72,7 +74,7 @@ def compare(
             check=check,
             basics=basics.get(host.name, NO_BASICS),
             members=members if host.name == plan.router.host else NO_MEMBERS,
-            later=later,
+            later=order.later,
             rank_tables=NO_TABLES
             if mode == "down"
             else table_work(finished, host.name, facts[host.name]),
@@ -82,4 +84,4 @@ def compare(
         )
         for host in hosts
     }
-    return Comparison(every, with_shares(plan, work), waves=2 if later else 1)
+    return Comparison(every, with_shares(plan, work), waves=2 if order.later else 1)

@@ -9,7 +9,7 @@ from typing import Literal
 from pdinfra.assets import Assets
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Host, HostSettings, Inventory
-from pdinfra.model.paths import HOME, rank_table_dir
+from pdinfra.model.paths import HOME
 from pdinfra.model.plan import (
     COMPUTES,
     MEMBERS_FILE,
@@ -25,6 +25,7 @@ from pdinfra.model.plan import (
     Model,
     Observe,
     Plan,
+    RankTables,
     Router,
     Store,
 )
@@ -148,6 +149,7 @@ def build(
     if problems:
         raise InvalidInventoryError(problems)
     names = _names(inventory)
+    tables = rank_tables(inventory)
     peers = peers_of(everything)
     image = operator_image(inventory.router, assets, state) if clustered else None
     made = cluster(inventory, engines, image.ref, _one_path(engines)) if image else None
@@ -165,7 +167,7 @@ def build(
         router=router,
         store=store_of_nodes(inventory, made.nodes) if made else kept,
         cluster=made,
-        rank_tables=rank_tables(inventory),
+        rank_tables=tables,
         hosts=tuple(
             _host_plan(
                 host,
@@ -183,6 +185,7 @@ def build(
                 kept,
                 made,
                 image,
+                tables,
             )
             for host in inventory.hosts
         )
@@ -238,6 +241,7 @@ def _host_plan(
     kept: Store | None,
     made: Cluster | None,
     nodes_image: Image | None,
+    tables: RankTables | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -302,7 +306,7 @@ def _host_plan(
             if certificate
             else (),
             notes=(made.deployed, made.agents) if made and host is inventory.router else (),
-            rank_tables=rank_table_dir(service.service) if rank_tables(inventory) else "",
+            rank_tables=tables.folder if tables else "",
         ),
         basics=_basics(service) if names is not None else None,
     )
@@ -382,11 +386,9 @@ def _memory(engines: Sequence[Engine]) -> int:
 
 def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:
     """Return all ports that open on one host."""
-    # AscendCloud's guide binds everything to all addresses.
-    every = "0.0.0.0" if STACKS[host.settings.stack].static else None
+    every = STACKS[host.settings.stack].everywhere
     ports = [p for e in engines for p in instance_ports(e.instance, every or e.address)]
-    bind = host.settings.router_bind or every or host.address
-    return ports + (router_ports(router, bind) if router else [])
+    return ports + (router_ports(router, _router_bind(host)) if router else [])
 
 
 def _node_ports(host: Host, inventory: Inventory) -> list[ListenPort]:
@@ -401,7 +403,8 @@ def _one_path(engines: Mapping[str, Sequence[Engine]]) -> str:
 
 def _router_bind(host: Host) -> str:
     """Return the address that the router listens on."""
-    return host.settings.router_bind or host.address
+    settings = host.settings
+    return settings.router_bind or STACKS[settings.stack].everywhere or host.address
 
 
 def _files(models: Sequence[Model], router: Container | None) -> tuple[ManagedFile, ...]:

@@ -10,11 +10,20 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.inventory import Inventory
 from pdinfra.model.paths import rank_table_dir
-from pdinfra.model.plan import Container, ContainerSpec, Instance, Mount, Plan, RankTables
+from pdinfra.model.plan import (
+    Container,
+    ContainerSpec,
+    HostPlan,
+    Instance,
+    Mount,
+    Plan,
+    RankTables,
+)
 from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import container
 from pdinfra.ranktable import ascendcloud, vllm_ascend
@@ -32,7 +41,8 @@ WANTS_SDID = (
 
 Texts = dict[str, str]
 """By path on the host."""
-Change = Callable[[Container], ContainerSpec | None]
+WithTable = Callable[[Container, ContainerSpec], ContainerSpec]
+"""A planned container and its spec so far → the spec with the tables that it reads."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +79,28 @@ def rank_tables(inventory: Inventory) -> RankTables | None:
 
 def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
     """Return the plan with what only the hosts know: where npu-smi is, the devices' addresses."""
-    plan = _changed(plan, lambda mine: _with_npu_smi(mine, facts.get(mine.host)))
+    files, gaps, with_table = _tables(plan, facts)
+
+    def spec(mine: Container) -> ContainerSpec:
+        return with_table(mine, _with_npu_smi(mine.spec, facts.get(mine.host)))
+
+    return Finished(_changed(plan, spec), files, gaps)
+
+
+def _tables(
+    plan: Plan, facts: Mapping[str, HostFacts]
+) -> tuple[Mapping[str, Texts], tuple[Problem, ...], WithTable]:
+    """Return the files by host, why there are none, and what makes a container read its own."""
     tables = plan.rank_tables
     if tables is None:
-        return Finished(plan)
+        return {}, (), lambda _, spec: spec
     topology, gaps = _topology(plan, tables, facts)
     if gaps:
         found = {h: {c.id: c.spec.env for c in seen.containers} for h, seen in facts.items()}
-        kept = _changed(plan, lambda mine: _as_found(mine, tables, found.get(mine.host, {})))
-        return Finished(kept, gaps=gaps)
+        return {}, gaps, lambda mine, spec: _as_found(spec, tables, found, mine)
     make = _ascendcloud if tables.format == "ascendcloud" else _vllm_ascend
     made = make(plan, tables, topology)
-    finished = _changed(plan, lambda mine: _with_paths(mine, tables, made.paths))
-    return Finished(finished, made.files)
+    return made.files, (), lambda mine, spec: _with_paths(spec, tables, made.paths.get(mine.id))
 
 
 def _topology(
@@ -176,12 +195,12 @@ def _vllm_ascend(plan: Plan, tables: RankTables, topology: Topology) -> _Made:
     """
     document = vllm_ascend.table(topology)
     text = dump(document)
-    devices = [*document["prefill_device_list"], *document["decode_device_list"]]
+    # Both lists together have every server's cards, one server after the other.
+    devices = iter([*document["prefill_device_list"], *document["decode_device_list"]])
     files: dict[str, Texts] = {host.name: {} for host in plan.active}
     paths = {}
     for instance, server in zip(table_order(plan.instances), topology.servers, strict=True):
-        ids = {str(card.device) for card in server.cards}
-        own = [d for d in devices if d["server_id"] == server.address and d["device_id"] in ids]
+        own = list(islice(devices, len(server.cards)))
         folder = f"{tables.folder}/{instance.id}-{_digest(json.dumps(own))}"
         path = f"{folder}/{vllm_ascend.NAME}"
         files[instance.host][path] = text
@@ -195,22 +214,24 @@ def _digest(text: str) -> str:
 
 
 def _with_paths(
-    mine: Container, tables: RankTables, paths: Mapping[str, Sequence[str]]
-) -> ContainerSpec | None:
-    """Return the spec with the tables that it reads; None if it reads none."""
-    if mine.id not in paths:
-        return None
-    env = dict(zip(tables.environment, paths[mine.id], strict=True))
-    return _reading(mine.spec, tables, env)
+    spec: ContainerSpec, tables: RankTables, paths: Sequence[str] | None
+) -> ContainerSpec:
+    """Return the spec with the tables that it reads, if it reads any."""
+    if paths is None:
+        return spec
+    return _reading(spec, tables, dict(zip(tables.environment, paths, strict=True)))
 
 
 def _as_found(
-    mine: Container, tables: RankTables, found: Mapping[str, Mapping[str, str]]
-) -> ContainerSpec | None:
-    """Return the spec with the tables that the container there reads; None if there is none."""
-    env = found.get(mine.id, {})
+    spec: ContainerSpec,
+    tables: RankTables,
+    found: Mapping[str, Mapping[str, Mapping[str, str]]],
+    mine: Container,
+) -> ContainerSpec:
+    """Return the spec with the tables that the container there reads; found: by host and id."""
+    env = found.get(mine.host, {}).get(mine.id, {})
     named = {name: env[name] for name in tables.environment if name in env}
-    return _reading(mine.spec, tables, named) if named else None
+    return _reading(spec, tables, named) if named else spec
 
 
 def _reading(spec: ContainerSpec, tables: RankTables, env: Mapping[str, str]) -> ContainerSpec:
@@ -219,31 +240,36 @@ def _reading(spec: ContainerSpec, tables: RankTables, env: Mapping[str, str]) ->
     return spec.model_copy(update={"env": {**spec.env, **env}, "mounts": (*spec.mounts, mount)})
 
 
-def _with_npu_smi(mine: Container, seen: HostFacts | None) -> ContainerSpec | None:
-    """Return the spec with npu-smi from where the host has it, bin or sbin; None: as planned."""
+def _with_npu_smi(spec: ContainerSpec, seen: HostFacts | None) -> ContainerSpec:
+    """Return the spec with npu-smi from where the host has it, bin or sbin."""
     places = seen.ascend.npu_smi if seen and seen.ascend else ()
-    wanted = [m for m in mine.spec.mounts if m.source.endswith("/npu-smi")]
+    wanted = [m for m in spec.mounts if m.source.endswith("/npu-smi")]
     if not places or not wanted or wanted[0].source in places:
-        return None
+        return spec
     own = Mount(source=places[0], target=places[0])
-    return mine.spec.model_copy(
-        update={"mounts": tuple(own if m in wanted else m for m in mine.spec.mounts)}
-    )
+    mounts = tuple(own if mount in wanted else mount for mount in spec.mounts)
+    return spec.model_copy(update={"mounts": mounts})
 
 
-def _changed(plan: Plan, change: Change) -> Plan:
-    """Return the plan with the specs that a function returns for containers."""
-    hosts = tuple(
-        host.model_copy(
-            update={
-                "containers": tuple(
-                    mine
-                    if (spec := change(mine)) is None
-                    else container(plan.service, mine.id, mine.role, mine.host, mine.kind, spec)
-                    for mine in host.containers
-                )
-            }
-        )
-        for host in plan.hosts
-    )
+def _changed(plan: Plan, finished: Callable[[Container], ContainerSpec]) -> Plan:
+    """Return the plan with other specs; the plan itself where every container keeps its own."""
+    hosts = tuple(_changed_host(plan.service, host, finished) for host in plan.hosts)
+    if all(new is old for new, old in zip(hosts, plan.hosts, strict=True)):
+        return plan
     return plan.model_copy(update={"hosts": hosts})
+
+
+def _changed_host(
+    service: str, host: HostPlan, finished: Callable[[Container], ContainerSpec]
+) -> HostPlan:
+    """Return a host with other specs; the host itself where every container keeps its own."""
+    specs = [finished(mine) for mine in host.containers]
+    if all(spec is mine.spec for spec, mine in zip(specs, host.containers, strict=True)):
+        return host
+    containers = tuple(
+        mine
+        if spec is mine.spec
+        else container(service, mine.id, mine.role, mine.host, mine.kind, spec)
+        for spec, mine in zip(specs, host.containers, strict=True)
+    )
+    return host.model_copy(update={"containers": containers})

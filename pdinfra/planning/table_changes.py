@@ -11,7 +11,7 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan, RankTables
 from pdinfra.planning.changes import STAGES
 from pdinfra.planning.rank_tables import Finished
-from pdinfra.planning.waves import pauses, second_wave
+from pdinfra.planning.waves import Waves
 from pdinfra.ranktable.read import Table, read
 from pdinfra.ranktable.used import is_whole, named, used
 
@@ -59,7 +59,10 @@ def table_work(finished: Finished, host: str, seen: HostFacts) -> TableWork:
 
 
 def with_tables(
-    finished: Finished, facts: Mapping[str, HostFacts], by_host: Mapping[str, list[Change]]
+    finished: Finished,
+    facts: Mapping[str, HostFacts],
+    by_host: Mapping[str, list[Change]],
+    order: Waves,
 ) -> dict[str, list[Change]]:
     """Return the changes with those of tables, before those of containers that read them."""
     plan = finished.plan
@@ -68,13 +71,11 @@ def with_tables(
         return dict(by_host)
     everything = [change for mine in by_host.values() for change in mine]
     touched = [c.id for c in everything if c.action == "replace" and _reads(tables, c)]
-    later = second_wave(plan, facts, everything)
-    paused = pauses(plan, facts, everything)
     read_now = (t for seen in facts.values() for t in used(tables, seen))
     old = next((table for table in read_now if is_whole(table)), None)
     result = {}
     for host, mine in by_host.items():
-        told = [_told(tables, change, later, paused) for change in mine]
+        told = [_told(tables, change, order) for change in mine]
         at = sum(STAGES.index(change.kind) < STAGES.index("ranktable") for change in told)
         read_there = {_folder(path) for path in named(tables, facts[host])}
         own = _changes(finished, host, facts[host], old, touched, read_there)
@@ -114,7 +115,7 @@ def _changes(
         yield Change.model_validate({**row, "reason": "no container reads it any more"})
 
 
-def _told(tables: RankTables, change: Change, later: set[str], paused: str) -> Change:
+def _told(tables: RankTables, change: Change, order: Waves) -> Change:
     """Say of a container what the paths in its environment mean, and when it is replaced."""
     if change.action != "replace" or change.kind not in ("instance", "router"):
         return change
@@ -122,10 +123,10 @@ def _told(tables: RankTables, change: Change, later: set[str], paused: str) -> C
     if paths := _reads(tables, change):
         fields = tuple(field for field in fields if field not in paths)
         reason = "; ".join([*map(str, fields), "reads another rank table"])
-    if change.kind == "instance" and later:
-        reason += "; after the others are back" if change.id in later else "; first part"
-    elif change.kind == "instance" and paused:
-        reason += f"; the service pauses: no other {paused} goes on answering"
+    if change.kind == "instance" and order.later:
+        reason += "; after the others are back" if change.id in order.later else "; first part"
+    elif change.kind == "instance" and order.paused:
+        reason += f"; the service pauses: no other {order.paused} goes on answering"
     return change.model_copy(update={"reason": reason, "fields": fields})
 
 

@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 
+ROLES = ("prefill", "decode")
 
-def second_wave(plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change]) -> set[str]:
-    """Return the instances that go on answering until the others are back.
 
-    Empty where no request could be answered meanwhile, or where none needs to wait: a role has an
-    instance that nothing touches, or it has only one. changes: all hosts'.
+@dataclass(frozen=True)
+class Waves:
+    """Who waits, and what stops answering meanwhile.
+
+    ``later`` are instances that go on answering until the others are back: empty where no request
+    could be answered meanwhile, or where none needs to wait. ``paused`` is the role of which all
+    running instances go at once, empty where none does.
     """
-    if not plan.router.static or not _runs(facts, plan.router.host, plan.router.id):
-        return set()
+
+    later: frozenset[str] = frozenset()
+    paused: str = ""
+
+
+ONE_WAVE = Waves()
+
+
+def waves(plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change]) -> Waves:
+    """Return the order in which the instances of all hosts are replaced; changes: all hosts'."""
     replaced = {c.id for c in changes if c.kind == "instance" and c.action == "replace"}
+    up = {
+        role: [i.id for i in plan.instances if i.role == role and _runs(facts, i.host, i.id)]
+        for role in ROLES
+    }
+    later = _later(plan, replaced, up) if _waits(plan, facts) else frozenset()
+    gone = replaced - later
+    paused = next((role for role in ROLES if up[role] and set(up[role]) <= gone), "")
+    return Waves(later, paused)
+
+
+def _waits(plan: Plan, facts: Mapping[str, HostFacts]) -> bool:
+    """Tell whether the router knows its members by their start only, and gives them requests."""
+    return plan.router.static and _runs(facts, plan.router.host, plan.router.id)
+
+
+def _later(
+    plan: Plan, replaced: AbstractSet[str], up: Mapping[str, Sequence[str]]
+) -> frozenset[str]:
+    """Return who waits; nobody does where a role has an instance that nothing touches, or one."""
     later: set[str] = set()
-    for role in ("prefill", "decode"):
-        up = [i.id for i in plan.instances if i.role == role and _runs(facts, i.host, i.id)]
-        touched = [name for name in up if name in replaced]
-        if len(touched) < len(up):
+    for role, running in up.items():
+        touched = [name for name in running if name in replaced]
+        if len(touched) < len(running):
             continue
         # Members that are down anyway come first: the router knows them, and takes them back.
         first = sum(i.role == role and i.id in replaced for i in plan.instances) - len(touched)
         if not first and len(touched) < 2:
-            return set()
+            return frozenset()
         later |= set(touched if first else touched[(len(touched) + 1) // 2 :])
-    return later
-
-
-def pauses(plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change]) -> str:
-    """Return the role of which all running instances go at once, empty where none does."""
-    replaced = {c.id for c in changes if c.kind == "instance" and c.action == "replace"}
-    later = second_wave(plan, facts, changes)
-    for role in ("prefill", "decode"):
-        up = [i.id for i in plan.instances if i.role == role and _runs(facts, i.host, i.id)]
-        if up and set(up) <= replaced - later:
-            return role
-    return ""
+    return frozenset(later)
 
 
 def _runs(facts: Mapping[str, HostFacts], host: str, name: str) -> bool:

@@ -44,6 +44,8 @@ OF_HOST = (
 )
 OF_ENGINE = ("kv_port", "internal_port", "kv_cache_gib", "threads", "load_format")
 """Settings of other stacks, that would change nothing here."""
+EVERYWHERE = "0.0.0.0"
+"""The guide binds everything to all addresses."""
 
 
 Ranked = TypeVar("Ranked", Member, Instance)
@@ -55,6 +57,7 @@ class AscendCloudStack:
     stores = False
     static = True
     internal_ports = False
+    everywhere: str | None = EVERYWHERE
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""
@@ -89,7 +92,7 @@ class AscendCloudStack:
 
     def engine(self, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
         """Return start_servers.sh for prefill or decode."""
-        words = _words(engine, engine.instance.port, "0.0.0.0")
+        words = _words(engine, engine.instance.port, EVERYWHERE)
         if engine.instance.role == "prefill" and service.prefill_batching_policy:
             words += [f"--prefill-batching-policy={service.prefill_batching_policy}"]
         return finish(_launch(service, words), engine)
@@ -101,7 +104,7 @@ class AscendCloudStack:
         """
         service = host.settings
         first = next(engine for engine in engines if engine.instance.role == "prefill")
-        words = _words(first, router.port, "0.0.0.0" if service.router_bind is None else bind)
+        words = _words(first, router.port, bind)
         if service.prefill_routing_policy:
             words += [f"--prefill-routing-policy={service.prefill_routing_policy}"]
         base = _launch(service, words)

@@ -132,6 +132,8 @@ class StackModule(Protocol):
     """Whether the router is told its members when it starts: then it starts after them."""
     internal_ports: bool
     """Whether engines are told the ports of their own processes."""
+    everywhere: str | None
+    """The address that engines and router bind whatever their host's is; None: their host's."""
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False while roles for it do not exist: it validates and plans, `up` says so."""

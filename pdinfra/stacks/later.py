@@ -16,6 +16,7 @@ class LaterStack:
     stores = False
     static = False
     internal_ports = True
+    everywhere: str | None = None
 
     def __init__(self, name: Stack) -> None:
         """Remember which stack this stands for."""

@@ -28,6 +28,7 @@ class NativeStack:
     stores = False
     static = False
     internal_ports = True
+    everywhere: str | None = None
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""

@@ -42,6 +42,7 @@ class YuanrongStack:
     stores = True
     static = False
     internal_ports = True
+    everywhere: str | None = None
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False for vllm-ascend's pool: no proof of it is built yet."""

@@ -41,13 +41,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         mode = self._task.args.get("mode", "converge")
-        plan = Plan.model_validate(variables["pd_planned"]["plan"])
+        planned = Plan.model_validate(variables["pd_planned"]["plan"])
         facts = {
             host: host_facts(host, observed["raw"])
-            for host in (host.name for host in plan.hosts)
+            for host in (host.name for host in planned.hosts)
             if "raw" in (observed := _observed(variables, host))
         }
-        finished = finish(plan, facts)
+        finished = finish(planned, facts)
         plan = finished.plan
         checks = examine(plan, facts, time.time())
         checks += rank_tables.checks(plan, facts, finished.tables, finished.gaps)
@@ -62,7 +62,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         converging = mode in ("converge", "again", "down")
         result |= {
             "changed": False,
-            "plan": plan.dump(),
+            # The driver has the plan already: what facts changed of it is worth a second one.
+            **({} if plan is planned else {"plan": plan.dump()}),
             "waves": compared.waves,
             # A second look reports what is left; the run's changes are those of the first.
             **({} if mode == "again" else changes_model.document(compared.changes)),

@@ -31,7 +31,7 @@ from tests.unit.ascend import (
     running,
     with_card,
 )
-from tests.unit.builders import Groups, specs
+from tests.unit.builders import Groups, facts, plan, specs
 
 A, B = "192.0.2.11", "192.0.2.12"
 HOME = "/var/lib/pdinfra/pd/ranktables"
@@ -352,3 +352,8 @@ def test_address_that_no_table_may_have_is_a_gap_on_its_host(
     assert gap.host == "a"
     assert cause in gap.cause
     assert found.tables == {}
+
+
+def test_plan_that_the_hosts_add_nothing_to_stays_the_same_object() -> None:
+    of = plan()
+    assert finish(of, {host.name: facts(host) for host in of.hosts}).plan is of
