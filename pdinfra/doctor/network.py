@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address, ip_network
 
 from pdinfra.doctor.rules import Rule
@@ -10,6 +10,7 @@ from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts, ProxyFact
 from pdinfra.model.plan import HostPlan, Plan
+from pdinfra.stacks.interfaces import interface_variables
 
 BRIDGES = ("docker", "br-", "veth", "virbr", "cni", "lo")
 """What the names of interfaces start with that no other machine can reach."""
@@ -35,6 +36,14 @@ ADDRESS = Rule(
     fix="set pd_address to an address of the network between the hosts (`ip addr` lists them)",
     source="vllm-ascend #5635: the address of docker0 was offered, transfers failed with 103900",
 )
+INTERFACE = Rule(
+    id="interface",
+    what="Engines on NVIDIA, and native ones on Ascend, are told the interface of their host.",
+    expected="an interface that has the host's address",
+    fix="set pd_address to an address of the host itself, or the variables in pd_env",
+    source="vllm-ascend #2399, #5635: libraries fall back to loopback or docker0",
+    severity="warn",
+)
 ROUTE = Rule(
     id="route",
     what="The host has a default route.",
@@ -52,7 +61,7 @@ PROXY = Rule(
     severity="warn",
 )
 
-RULES: tuple[Rule, ...] = (HOSTNAME, NAMES, ADDRESS, ROUTE, PROXY)
+RULES: tuple[Rule, ...] = (HOSTNAME, NAMES, ADDRESS, INTERFACE, ROUTE, PROXY)
 
 
 def network_checks(plan: Plan, host: HostPlan, facts: HostFacts) -> Iterator[Check]:
@@ -64,6 +73,24 @@ def network_checks(plan: Plan, host: HostPlan, facts: HostFacts) -> Iterator[Che
     yield _address(host, facts)
     yield _route(host, facts)
     yield _proxies(plan, host, facts)
+
+
+def interface_checks(plan: Plan, facts: Mapping[str, HostFacts]) -> Iterator[Check]:
+    """Yield whether engines can be told an interface where the inventory names none.
+
+    plan: as the inventory has it. Finished with facts, it has what stands in the way there.
+    """
+    for host in plan.active:
+        names = interface_variables(plan.stack, host.accelerator)
+        engines = [c.spec.env for c in host.containers if c.kind == "instance"]
+        wanted = [name for name in names if any(name not in env for env in engines)]
+        if not wanted or host.name not in facts:
+            continue
+        if interface := facts[host.name].network.interface(host.address):
+            yield INTERFACE.ok(host.name, f"{host.address} on {interface}")
+            continue
+        found = f"no interface has {host.address}: {', '.join(wanted)} not set, or left as they are"
+        yield INTERFACE.bad(host.name, found)
 
 
 def _hostname(host: HostPlan, facts: HostFacts) -> Check:

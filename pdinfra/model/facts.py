@@ -147,6 +147,11 @@ class NetworkFact(Fact):
     ufw: bool = False
     in_container: bool = False
 
+    def interface(self, address: str) -> str:
+        """Return the interface that has an address, or what a name leads to; empty: none has it."""
+        every = (address, *self.resolved.get(address, ()))
+        return next((self.addresses[own] for own in every if own in self.addresses), "")
+
     @property
     def keeps_time(self) -> bool:
         """Tell whether something sets the clock: a daemon here, or the machine this runs on."""

@@ -16,8 +16,8 @@ from pdinfra.planning.deployment import (
     deployment_work,
     with_master,
 )
+from pdinfra.planning.finish import Finished
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
-from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.table_changes import NO_TABLES, table_work, with_tables
 from pdinfra.planning.waves import ONE_WAVE, waves
 from pdinfra.planning.work import HostWork, host_work, with_shares

@@ -297,7 +297,7 @@ def _host_plan(
             models=tuple(model.path for model in models),
             ports=tuple(sorted({port.port for port in ports})),
             archives=tuple(image.archive for image in images.values() if image.archive),
-            names=names or (),
+            names=names or tuple(name for name in (host.address,) if not is_ip(name)),
             accelerator=service.accelerator,
             devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
             mounts=_mount_sources(containers, models),

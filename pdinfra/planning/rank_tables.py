@@ -1,4 +1,4 @@
-"""The plan and the devices' addresses → rank tables, and the containers that read them.
+"""The plan and the devices' addresses → rank tables, and how containers are told them.
 
 A table is the one thing of a plan that the inventory alone does not decide: the devices' addresses
 are the hosts'. So it is made here, once for all hosts, when these have been looked at.
@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.inventory import Inventory
 from pdinfra.model.paths import rank_table_dir
-from pdinfra.model.plan import (
-    Container,
-    ContainerSpec,
-    HostPlan,
-    Instance,
-    Mount,
-    Plan,
-    RankTables,
-)
+from pdinfra.model.plan import ContainerSpec, Instance, Mount, Plan, RankTables
 from pdinfra.model.problems import Problem
-from pdinfra.planning.containers import container
 from pdinfra.ranktable import ascendcloud, vllm_ascend
 from pdinfra.ranktable.dump import dump
 from pdinfra.ranktable.topology import Card, File, Server, Topology, problems
@@ -41,20 +32,19 @@ WANTS_SDID = (
 
 Texts = dict[str, str]
 """By path on the host."""
-WithTable = Callable[[Container, ContainerSpec], ContainerSpec]
-"""A planned container and its spec so far → the spec with the tables that it reads."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A plan that the hosts' facts completed.
+class Tables:
+    """The tables of a service, once its hosts were looked at.
 
-    ``tables`` are each host's files; ``gaps`` say why none could be made although some are read.
-    Containers have then what their predecessors have.
+    ``files`` are each host's; ``gaps`` say why none could be made although some are read.
+    ``variables`` are what containers are told by, by id: without tables those that the containers
+    there have, so that a gap restarts nobody.
     """
 
-    plan: Plan
-    tables: Mapping[str, Texts] = field(default_factory=dict)
+    files: Mapping[str, Texts] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     gaps: tuple[Problem, ...] = ()
 
 
@@ -77,30 +67,28 @@ def rank_tables(inventory: Inventory) -> RankTables | None:
     return RankTables(format=row.format, folder=folder, environment=row.environment)
 
 
-def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
-    """Return the plan with what only the hosts know: where npu-smi is, the devices' addresses."""
-    files, gaps, with_table = _tables(plan, facts)
-
-    def spec(mine: Container) -> ContainerSpec:
-        return with_table(mine, _with_npu_smi(mine.spec, facts.get(mine.host)))
-
-    return Finished(_changed(plan, spec), files, gaps)
-
-
-def _tables(
-    plan: Plan, facts: Mapping[str, HostFacts]
-) -> tuple[Mapping[str, Texts], tuple[Problem, ...], WithTable]:
-    """Return the files by host, why there are none, and what makes a container read its own."""
-    tables = plan.rank_tables
-    if tables is None:
-        return {}, (), lambda _, spec: spec
-    topology, gaps = _topology(plan, tables, facts)
+def made(plan: Plan, facts: Mapping[str, HostFacts]) -> Tables:
+    """Return the tables that a plan asks for, of what the hosts tell; none if none is read."""
+    wanted = plan.rank_tables
+    if wanted is None:
+        return Tables()
+    topology, gaps = _topology(plan, wanted, facts)
     if gaps:
-        found = {h: {c.id: c.spec.env for c in seen.containers} for h, seen in facts.items()}
-        return {}, gaps, lambda mine, spec: _as_found(spec, tables, found, mine)
-    make = _ascendcloud if tables.format == "ascendcloud" else _vllm_ascend
-    made = make(plan, tables, topology)
-    return made.files, (), lambda mine, spec: _with_paths(spec, tables, made.paths.get(mine.id))
+        return Tables(variables=_as_found(wanted, facts), gaps=gaps)
+    make = _ascendcloud if wanted.format == "ascendcloud" else _vllm_ascend
+    new = make(plan, wanted, topology)
+    variables = {
+        name: dict(zip(wanted.environment, paths, strict=True)) for name, paths in new.paths.items()
+    }
+    return Tables(new.files, variables)
+
+
+def reading(spec: ContainerSpec, folder: str, variables: Mapping[str, str]) -> ContainerSpec:
+    """Return a spec with the tables' folder and the variables that name files in it."""
+    mount = Mount(source=folder, target=folder)
+    return spec.model_copy(
+        update={"env": {**spec.env, **variables}, "mounts": (*spec.mounts, mount)}
+    )
 
 
 def _topology(
@@ -213,63 +201,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
-def _with_paths(
-    spec: ContainerSpec, tables: RankTables, paths: Sequence[str] | None
-) -> ContainerSpec:
-    """Return the spec with the tables that it reads, if it reads any."""
-    if paths is None:
-        return spec
-    return _reading(spec, tables, dict(zip(tables.environment, paths, strict=True)))
-
-
-def _as_found(
-    spec: ContainerSpec,
-    tables: RankTables,
-    found: Mapping[str, Mapping[str, Mapping[str, str]]],
-    mine: Container,
-) -> ContainerSpec:
-    """Return the spec with the tables that the container there reads; found: by host and id."""
-    env = found.get(mine.host, {}).get(mine.id, {})
-    named = {name: env[name] for name in tables.environment if name in env}
-    return _reading(spec, tables, named) if named else spec
-
-
-def _reading(spec: ContainerSpec, tables: RankTables, env: Mapping[str, str]) -> ContainerSpec:
-    """Return a spec with the tables' folder and the variables that name files in it."""
-    mount = Mount(source=tables.folder, target=tables.folder)
-    return spec.model_copy(update={"env": {**spec.env, **env}, "mounts": (*spec.mounts, mount)})
-
-
-def _with_npu_smi(spec: ContainerSpec, seen: HostFacts | None) -> ContainerSpec:
-    """Return the spec with npu-smi from where the host has it, bin or sbin."""
-    places = seen.ascend.npu_smi if seen and seen.ascend else ()
-    wanted = [m for m in spec.mounts if m.source.endswith("/npu-smi")]
-    if not places or not wanted or wanted[0].source in places:
-        return spec
-    own = Mount(source=places[0], target=places[0])
-    mounts = tuple(own if mount in wanted else mount for mount in spec.mounts)
-    return spec.model_copy(update={"mounts": mounts})
-
-
-def _changed(plan: Plan, finished: Callable[[Container], ContainerSpec]) -> Plan:
-    """Return the plan with other specs; the plan itself where every container keeps its own."""
-    hosts = tuple(_changed_host(plan.service, host, finished) for host in plan.hosts)
-    if all(new is old for new, old in zip(hosts, plan.hosts, strict=True)):
-        return plan
-    return plan.model_copy(update={"hosts": hosts})
-
-
-def _changed_host(
-    service: str, host: HostPlan, finished: Callable[[Container], ContainerSpec]
-) -> HostPlan:
-    """Return a host with other specs; the host itself where every container keeps its own."""
-    specs = [finished(mine) for mine in host.containers]
-    if all(spec is mine.spec for spec, mine in zip(specs, host.containers, strict=True)):
-        return host
-    containers = tuple(
-        mine
-        if spec is mine.spec
-        else container(service, mine.id, mine.role, mine.host, mine.kind, spec)
-        for spec, mine in zip(specs, host.containers, strict=True)
-    )
-    return host.model_copy(update={"containers": containers})
+def _as_found(tables: RankTables, facts: Mapping[str, HostFacts]) -> dict[str, dict[str, str]]:
+    """Return what the containers there are told, by id."""
+    told = {
+        found.id: {n: found.spec.env[n] for n in tables.environment if n in found.spec.env}
+        for seen in facts.values()
+        for found in seen.containers
+    }
+    return {name: env for name, env in told.items() if env}

@@ -10,7 +10,7 @@ from pdinfra.model.changes import Change, FieldChange
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan, RankTables
 from pdinfra.planning.changes import STAGES
-from pdinfra.planning.rank_tables import Finished
+from pdinfra.planning.finish import Finished
 from pdinfra.planning.waves import Waves
 from pdinfra.ranktable.read import Table, read
 from pdinfra.ranktable.used import is_whole, named, used

@@ -3,7 +3,7 @@
 Source: guide ascendcloud-ranktable-pd (2025-07-29). Every instance is one container with exactly
 its devices; prefill and decode start first, then the scheduler, which is the service's entry. The
 rank tables and the variables that name them need the devices' addresses: planning adds both once
-the hosts were looked at (planning/rank_tables.py).
+the hosts were looked at (planning/finish.py).
 """
 
 from __future__ import annotations

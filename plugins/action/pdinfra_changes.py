@@ -12,12 +12,12 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pdinfra.doctor import examine, failures, rank_tables
+from pdinfra.doctor import examine, failures, network, rank_tables
 from pdinfra.doctor.reachable import reachable_checks
 from pdinfra.model import changes as changes_model
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from pdinfra.planning.trial import trial
 from pdinfra.planning.work import publications
 from pdinfra.reading.host import host_facts
@@ -50,6 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         finished = finish(planned, facts)
         plan = finished.plan
         checks = examine(plan, facts, time.time())
+        checks += network.interface_checks(planned, facts)
         checks += rank_tables.checks(plan, facts, finished.tables, finished.gaps)
         spare = {host.name for host in plan.hosts if host.spare}
         asked = _answers(plan, variables)

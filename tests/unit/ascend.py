@@ -11,7 +11,7 @@ import yaml
 from pdinfra.model.ascend import HCCL_PORTS, AscendFacts, HccnConf, Npu, NpuNetwork, NpuProcess
 from pdinfra.model.facts import HostFacts, NetworkFact, TextFact
 from pdinfra.model.plan import HostPlan, Plan
-from pdinfra.planning.rank_tables import Finished, finish
+from pdinfra.planning.finish import Finished, finish
 from tests.commands import ROOT
 from tests.unit.builders import (
     ASCEND,

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pdinfra.doctor.network import network_checks
+from pdinfra.doctor.network import interface_checks, network_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import NetworkFact
 from pdinfra.model.plan import Plan
-from tests.unit.builders import TWO_HOSTS, facts, network, plan
+from tests.unit.builders import NVIDIA, TWO_HOSTS, facts, network, plan
 
 A = {"ansible_host": "10.0.0.1"}
 B = {"ansible_host": "10.0.0.2"}
@@ -104,3 +104,30 @@ def test_domain_in_no_proxy_excepts_its_names() -> None:
     set_ = {"where": "environment", "url": "http://proxy:3128", "no_proxy": (".example",)}
     resolved = {"a": ("10.0.0.1",), "n1.example": ("10.0.0.1",), "n2.example": ("10.0.0.2",)}
     assert check("proxy", of, proxies=(set_,), resolved=resolved).status == "ok"
+
+
+def interfaces(of: Plan, **seen: Any) -> list[tuple[str, str, str]]:
+    """Return what is said of the interfaces of all hosts; seen: of their networks."""
+    hosts = {h.name: facts(h, network=network(h, **seen)) for h in of.hosts}
+    return [(c.host, c.status, c.found) for c in interface_checks(of, hosts)]
+
+
+def test_interface_that_engines_are_told_is_that_of_the_address() -> None:
+    assert interfaces(two(NVIDIA)) == [
+        ("a", "ok", "10.0.0.1 on eth0"),
+        ("b", "ok", "10.0.0.2 on eth0"),
+    ]
+    assert interfaces(two()) == [], "CPU engines are told none"
+
+
+def test_address_on_no_interface_is_said_on_one_machine_too() -> None:
+    floating = plan(every={**NVIDIA, "pd_address": "203.0.113.5"})
+    names = "GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME"
+    told = f"no interface has 203.0.113.5: {names} not set, or left as they are"
+    assert interfaces(floating, addresses={"10.0.0.1": "eth0"}) == [("a", "warn", told)]
+
+
+def test_interface_that_the_user_gives_is_the_users_to_know() -> None:
+    env = {"GLOO_SOCKET_IFNAME": "eth0", "NCCL_SOCKET_IFNAME": "eth0"}
+    floating = plan(every={**NVIDIA, "pd_address": "203.0.113.5", "pd_env": env})
+    assert interfaces(floating, addresses={"10.0.0.1": "eth0"}) == []

@@ -11,7 +11,7 @@ from pdinfra.doctor.rank_tables import checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from tests.unit.ascend import (
     DIST,
     SMALL,

@@ -15,9 +15,9 @@ from pdinfra.model.plan import ContainerSpec, Plan
 from pdinfra.model.problems import InvalidInventoryError
 from pdinfra.operator_files import OperatorState
 from pdinfra.planning.compare import Comparison, compare
+from pdinfra.planning.finish import Finished
 from pdinfra.planning.load import load
 from pdinfra.planning.plan import build
-from pdinfra.planning.rank_tables import Finished
 from pdinfra.planning.reach import links
 from pdinfra.yuanrong.__main__ import settings
 from pdinfra.yuanrong.commands import guide_words

@@ -6,8 +6,8 @@ from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Member, Plan
 from pdinfra.planning.compare import compare
+from pdinfra.planning.finish import Finished
 from pdinfra.planning.members import MemberWork
-from pdinfra.planning.rank_tables import Finished
 from tests.unit.builders import converged, facts, observed, plan
 
 TWO = {"prefill": ["a"], "decode": ["b", "c"], "router": ["a"]}

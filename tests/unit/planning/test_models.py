@@ -11,7 +11,7 @@ from pdinfra.model.facts import HostFacts, ManifestFact
 from pdinfra.model.plan import HostPlan, Model
 from pdinfra.planning.changes import host_changes
 from pdinfra.planning.compare import compare
-from pdinfra.planning.rank_tables import Finished
+from pdinfra.planning.finish import Finished
 from tests.unit.builders import (
     TWO_HOSTS,
     converged,

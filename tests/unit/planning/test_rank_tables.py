@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
-from pdinfra.planning.rank_tables import Finished, finish
+from pdinfra.planning.finish import Finished, finish
 from pdinfra.ranktable import ascendcloud, vllm_ascend
 from pdinfra.ranktable.dump import dump
 from pdinfra.ranktable.findings import Known

@@ -15,7 +15,7 @@ from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.changes import unseen_changes
 from pdinfra.planning.compare import Comparison, compare
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from pdinfra.planning.table_changes import NO_TABLES
 from tests.unit.ascend import (
     DIST,

@@ -7,7 +7,7 @@ import pytest
 from pdinfra.model.facts import HostFacts, TextFact
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import compare
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from tests.unit.ascend import ascend
 from tests.unit.builders import ASCEND, Groups, facts, observed, plan
 

@@ -9,7 +9,7 @@ import pytest
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import Comparison, compare
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from tests.unit.ascend import BOTH_HOSTS, CLOUD, DIST, bare, cloud, guide, running, with_card
 
 MANY = {"prefill": ["a", "b", "c"], "decode": ["a", "b", "c"], "router": ["a"]}

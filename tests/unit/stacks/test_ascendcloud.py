@@ -12,7 +12,7 @@ import pytest
 
 from pdinfra.model.plan import ContainerSpec, Plan
 from pdinfra.model.problems import Problem
-from pdinfra.planning.rank_tables import finish
+from pdinfra.planning.finish import finish
 from tests.unit.ascend import CLOUD, GUIDE, SBIN, addressed, bare, cloud, guide
 from tests.unit.builders import ONE_HOST, TWO_HOSTS, Groups, lines, only, problems, specs
 
