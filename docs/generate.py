@@ -146,7 +146,8 @@ CHECKS_HEAD = f"""\
 
 `{PROGRAM} doctor -i INVENTORY` looks at every host once, tries the connections that the service
 needs between hosts, compares the hosts, and reports everything it found at once: a table, or with
-`--json` one document. It changes nothing, and needs no running service.
+`--json` one document. It changes nothing, and needs no running service. (In a folder that engines
+share for KV each host writes a small file, and removes it.)
 
 - **ok**: well, or `up` itself brings it (a missing image, Docker, a model that pdinfra delivers).
 - **warn**: worth a look; `up` goes on.

@@ -14,6 +14,7 @@ from pdinfra.doctor import (
     rank_tables,
     reach,
     reachable,
+    shared_path,
     store,
 )
 from pdinfra.doctor.rules import Rule
@@ -48,6 +49,7 @@ def catalogue() -> tuple[Rule, ...]:
         *fleet.RULES,
         *reach.RULES,
         *store.RULES,
+        *shared_path.RULES,
         *ascend.RULES,
         *rank_tables.RULES,
         *npu_ping.RULES,

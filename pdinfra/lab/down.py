@@ -37,8 +37,9 @@ def down(
         list(pool.map(lambda each: each.remove(force=True, v=True), containers))
         if known is not None:
             known.remove()
-        if not keep_images:
-            list(pool.map(lambda each: each.remove(), client.volumes.list(filters=mine)))
+        volumes = client.volumes.list(filters=mine)
+        gone = [each for each in volumes if not keep_images or each.name == lab.shared]
+        list(pool.map(lambda each: each.remove(), gone))
     if (state := memory.load(lab)) is not None:
         for path in files.remove(lab, state):
             say(f"{path} stays: it was edited")

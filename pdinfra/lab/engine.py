@@ -75,13 +75,15 @@ class File:
     owner: int = 0
 
 
-def archive(files: Mapping[str, File], folders: Iterable[str] = ()) -> bytes:
+def archive(
+    files: Mapping[str, File], folders: Iterable[str] = (), folder_mode: int = 0o755
+) -> bytes:
     """Return a tar with these folders and files, the same for the same input."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path in folders:
             folder = tarfile.TarInfo(path)
-            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            folder.type, folder.mode = tarfile.DIRTYPE, folder_mode
             tar.addfile(folder)
         for path, file in sorted(files.items()):
             entry = tarfile.TarInfo(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import docker
@@ -14,7 +15,7 @@ from pdinfra.driver.look import FAILED, DriverError
 from pdinfra.lab import names
 from pdinfra.lab.engine import File, archive, ask, place
 from pdinfra.lab.images import HOST
-from pdinfra.lab.names import LABEL, LABEL_NODE, LABEL_NPUS, QUAY, Lab
+from pdinfra.lab.names import LABEL, LABEL_NODE, LABEL_NPUS, QUAY, SHARED, Lab
 from pdinfra.lab.state import State
 
 USER = "ops"
@@ -62,8 +63,9 @@ def create(
 ) -> Container:
     """Make one host's container, with the lab's keys in it; it is not started yet."""
     api = client.api
-    volume = lab.volume(node)
-    client.volumes.create(volume, labels=lab.labels)
+    volumes = {lab.volume(node): "/var/lib/docker", lab.shared: SHARED}
+    for volume in volumes:
+        client.volumes.create(volume, labels=lab.labels)
     made = api.create_container(
         HOST.reference,
         name=lab.container(node),
@@ -75,7 +77,7 @@ def create(
             "LAB_NPU_DRIVER": npus.driver,
             "LAB_INDEX": str(names.number(node)),
         },
-        host_config=_host_config(api, volume, privileged),
+        host_config=_host_config(api, volumes, privileged),
         networking_config=place(client, lab.network, node, names.address(state.subnet, node)),
     )
     container = client.containers.get(made["Id"])
@@ -86,6 +88,8 @@ def create(
         f"etc/docker/certs.d/{QUAY}/ca.crt": File((lab.home / "ca.crt").read_bytes()),
     }
     container.put_archive("/", archive(files))
+    # As /tmp: engines that write there run as a user of their own.
+    container.put_archive("/", archive({}, [SHARED.lstrip("/")], 0o1777))
     return container
 
 
@@ -98,10 +102,13 @@ def connect(client: docker.DockerClient, lab: Lab, state: State, node: str) -> N
     )
 
 
-def _host_config(api: docker.APIClient, volume: str, privileged: bool) -> HostConfig:
-    """Return what systemd and an engine inside a container need, and not more than is granted."""
+def _host_config(api: docker.APIClient, volumes: Mapping[str, str], privileged: bool) -> HostConfig:
+    """Return what systemd and an engine inside a container need, and not more than is granted.
+
+    volumes: where they are in the host, by name.
+    """
     config = api.create_host_config(
-        binds=[f"{volume}:/var/lib/docker"],
+        binds=[f"{volume}:{path}" for volume, path in volumes.items()],
         tmpfs={"/run": "", "/run/lock": "", "/tmp": "exec"},
         cgroupns="private",
         # A reboot ends the first process; a host that was killed stays down (measured).

@@ -22,6 +22,8 @@ LABEL_HOME = "pdinfra.lab.home"
 """Label of a lab's network: the state folder that holds the keys of its hosts."""
 BLOBS = "pdinfra-lab-registry"
 """Volume with the registry's blobs, shared by all labs, so that an image is pushed once."""
+SHARED = "/srv/shared"
+"""Where every host has the folder that is the same one on all."""
 QUAY = "quay.io"
 """The name that a lab's registry answers to inside the lab."""
 
@@ -66,6 +68,11 @@ class Lab:
     def labels(self) -> dict[str, str]:
         """Labels of everything that belongs to this lab alone."""
         return {LABEL: self.name}
+
+    @property
+    def shared(self) -> str:
+        """The volume that all hosts have as one folder."""
+        return f"{self.network}-shared"
 
     def container(self, node: str) -> str:
         """Return the name of a host's container."""

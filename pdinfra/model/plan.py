@@ -450,6 +450,9 @@ class Plan(Frozen):
         None, description="openYuanrong's full mode: `instances` is empty, they are its actors."
     )
     rank_tables: RankTables | None = None
+    shared_path: str = Field(
+        "", description="Folder that all engines share for KV; empty where they share none."
+    )
     hosts: tuple[HostPlan, ...]
 
     @property

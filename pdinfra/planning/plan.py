@@ -58,6 +58,7 @@ from pdinfra.planning.operator_image import operator_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.rank_tables import rank_tables
+from pdinfra.planning.shared_path import shared_path, shared_path_problems
 from pdinfra.planning.stack_only import stack_only_problems
 from pdinfra.planning.store import (
     identity,
@@ -142,6 +143,7 @@ def build(
     addresses = {host.name: host.address for host in inventory.hosts}
     problems += port_problems(ports, addresses, service.accelerator, direct=not clustered)
     problems += stack_only_problems(inventory)
+    problems += shared_path_problems(inventory)
     problems += _id_problems(instances)
     problems += _loopback_problems(inventory)
     problems += _model_name_problems(inventory)
@@ -168,6 +170,7 @@ def build(
         store=store_of_nodes(inventory, made.nodes) if made else kept,
         cluster=made,
         rank_tables=tables,
+        shared_path=shared_path(inventory),
         hosts=tuple(
             _host_plan(
                 host,

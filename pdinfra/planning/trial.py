@@ -12,12 +12,17 @@ from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.model.reach import Link, Probe
+from pdinfra.model.shared_path import SharedProbe
 from pdinfra.planning.compare import Mode
 from pdinfra.planning.reach import links, links_of, probes
+from pdinfra.planning.shared_path import shared_probes
 
 
 class Trial(BaseModel):
-    """What to try, by host: ``checksums`` are files to hash, ``pings`` go between NPUs."""
+    """What to try, by host.
+
+    ``checksums`` are files to hash, ``pings`` go between NPUs, ``shared`` prove a folder.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,6 +30,7 @@ class Trial(BaseModel):
     probes: dict[str, Probe] = {}
     checksums: dict[str, tuple[str, ...]] = {}
     pings: dict[str, list[dict[str, Any]]] = {}
+    shared: dict[str, SharedProbe] = {}
 
     def stages(self, host: str) -> list[str]:
         """Return the names of what one host takes part in."""
@@ -32,6 +38,7 @@ class Trial(BaseModel):
             "probe": self.probes,
             "checksums": self.checksums,
             "npu_ping": self.pings,
+            "shared_path": self.shared,
         }
         return [name for name, hosts in parts.items() if host in hosts]
 
@@ -39,7 +46,7 @@ class Trial(BaseModel):
 def trial(
     plan: Plan, facts: Mapping[str, HostFacts], changes: Sequence[Change], mode: Mode
 ) -> Trial:
-    """Return everything for the doctor; before a change, the connections that it needs."""
+    """Return everything for the doctor; before a change, what the new containers need."""
     if mode == "doctor":
         every = links(plan)
         return Trial(
@@ -47,11 +54,17 @@ def trial(
             probes=probes(every, facts),
             checksums=_files(plan, facts),
             pings=npu_ping.targets(plan, facts),
+            shared=shared_probes(plan, facts),
         )
     if mode != "converge":
         return Trial()
     needed = links_of(links(plan), changes)
-    return Trial(links=needed, probes=probes(needed, facts))
+    starts = any(c.kind == "instance" and c.action in ("create", "replace") for c in changes)
+    return Trial(
+        links=needed,
+        probes=probes(needed, facts),
+        shared=shared_probes(plan, facts) if starts else {},
+    )
 
 
 def _files(plan: Plan, facts: Mapping[str, HostFacts]) -> dict[str, tuple[str, ...]]:

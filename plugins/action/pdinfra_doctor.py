@@ -12,10 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pdinfra.doctor import failures, npu_ping
 from pdinfra.doctor.reach import checksum_checks, reach_checks
+from pdinfra.doctor.shared_path import shared_path_checks
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from pdinfra.model.reach import Link
+from pdinfra.model.shared_path import SharedProbe, Written
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -48,6 +50,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         checks += npu_ping.checks(plan, facts, _results(variables, plan, "pd_pinged", "results"))
+        checks += shared_path_checks(
+            plan,
+            {h: SharedProbe.model_validate(p) for h, p in compared["trial"]["shared"].items()},
+            {
+                host: Written.model_validate(found)
+                for host, found in _results(
+                    variables, plan, "shared_path_written", "written"
+                ).items()
+            },
+            _results(variables, plan, "shared_path_seen", "seen"),
+        )
         result |= {"changed": False, "checks": [check.model_dump(mode="json") for check in checks]}
         new_driver = [host for host, work in compared["work"].items() if "driver" in work["stages"]]
         bad = failures(checks, new_driver)

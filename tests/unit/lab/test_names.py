@@ -92,3 +92,8 @@ def test_names_that_no_lab_can_have(name: str) -> None:
 @pytest.mark.parametrize("name", ["a", "lab", "try-1", "a" * 20])
 def test_names_that_a_lab_can_have(name: str) -> None:
     assert names.valid_name(name)
+
+
+def test_folder_that_hosts_share_is_the_labs_own() -> None:
+    assert Lab("t1").shared != Lab("t2").shared
+    assert Lab("t1").shared not in {Lab("t1").volume(node) for node in names.nodes(3)}
