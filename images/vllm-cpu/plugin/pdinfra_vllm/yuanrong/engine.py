@@ -33,21 +33,30 @@ def check(config: Any, kv_cache_config: Any) -> None:
             'set "kv_load_failure_policy": "recompute" in --kv-transfer-config: otherwise vLLM'
             " fails requests whose KV is gone from the data system"
         )
+    check_model(config, kv_cache_config, "YuanrongStoreConnector")
+
+
+def check_model(config: Any, kv_cache_config: Any, connector: str) -> None:
+    """Refuse a model or an engine whose KV is not one block of full attention after another.
+
+    Raises:
+        UnsupportedEngineError: It names the connector and says what it cannot serve.
+    """
     if config.device_config.device_type != "cpu":
-        raise UnsupportedEngineError("YuanrongStoreConnector serves engines on CPU only")
+        raise UnsupportedEngineError(f"{connector} serves engines on CPU only")
     groups = kv_cache_config.kv_cache_groups
     if len(groups) != 1 or not isinstance(groups[0].kv_cache_spec, FullAttentionSpec):
         kinds = ", ".join(type(group.kv_cache_spec).__name__ for group in groups)
         raise UnsupportedEngineError(
-            f"YuanrongStoreConnector needs a model with full attention in one group, not {kinds}"
+            f"{connector} needs a model with full attention in one group, not {kinds}"
         )
     parallel = config.parallel_config
     if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
-        raise UnsupportedEngineError("YuanrongStoreConnector does not serve context parallelism")
+        raise UnsupportedEngineError(f"{connector} does not serve context parallelism")
     drafts = config.speculative_config
     if drafts is not None and drafts.method != "ngram":
         # A draft layer's KV depends on the token after its block as well.
-        raise UnsupportedEngineError("YuanrongStoreConnector serves no draft models, only ngram")
+        raise UnsupportedEngineError(f"{connector} serves no draft models, only ngram")
 
 
 def block_size(kv_cache_config: Any) -> int:
