@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,8 +73,12 @@ def run(
     inventory: Path,
     limit: str | None,
     also: Callable[[Event], None] = lambda event: None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Run a playbook with progress on stderr. Raises DriverError where there is no inventory."""
+    """Run a playbook with progress on stderr. Raises DriverError where there is no inventory.
+
+    variables: Ansible's extra variables.
+    """
     require(inventory)
     with Progress(err) as progress:
 
@@ -82,7 +86,7 @@ def run(
             progress(event)
             also(event)
 
-        return run_playbook(playbook, inventory, limit=limit, listen=listen)
+        return run_playbook(playbook, inventory, limit=limit, listen=listen, variables=variables)
 
 
 def finish(ok: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -26,11 +25,11 @@ from pdinfra.cli.options import (
     out,
     reported,
     require,
-    run,
 )
+from pdinfra.cli.swap import Side, confirm, in_place_of, plan_of, say
 from pdinfra.cli.tables import show_comparison, show_measurement
 from pdinfra.driver.hosts import connections, on_host
-from pdinfra.driver.look import FAILED, INVALID, DriverError, planned, reasons
+from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.model.plan import Plan
 
 SUFFIX = "-against"
@@ -98,7 +97,7 @@ def ttft(
         elif against:
             found = _both(inventory, against, wish, image, save, yes)
         else:
-            found = _one(inventory, _plan(inventory), wish, image, save)
+            found = _one(inventory, plan_of(Side(inventory)), wish, image, save)
         if picture:
             write(picture, svg(groups(found), legend(found)))
     _show(found, json)
@@ -149,11 +148,6 @@ def write(path: Path, text: str) -> None:
         raise DriverError([f"{path}: {error.strerror}. Fix: name another file"], FAILED) from error
 
 
-def _plan(inventory: Path) -> Plan:
-    """Return an inventory's plan without looking at its hosts."""
-    return planned(run("playbooks/validate.yml", inventory, None))
-
-
 def _one(
     inventory: Path, plan: Plan, wish: Wish, image: str | None, save: Path | None
 ) -> Measurement:
@@ -167,7 +161,7 @@ def _one(
                 wish=wish,
                 image=image,
                 there=lambda host, command: on_host(host, reach[host], command),
-                say=_say,
+                say=say,
                 show=status.update,
             )
         )
@@ -189,22 +183,15 @@ def _both(
 ) -> Comparison:
     """Measure a service, put the other in its place, measure that, and bring the first back."""
     require(against)
-    first, second = _plan(inventory), _plan(against)
+    mine, other = Side(inventory), Side(against)
+    first, second = plan_of(mine), plan_of(other)
     refuse(_not_swappable(first, second, against))
-    _confirm(inventory, against, yes)
-    mine = _one(inventory, first, wish, image, save)
+    steps = f"measure {inventory}, take it down, bring up {against}, measure it, and swap back"
+    confirm("--against", steps, yes)
+    with_it = _one(inventory, first, wish, image, save)
     beside = save and save.with_name(f"{save.stem}{SUFFIX}{save.suffix}")
-    told: list[str] = []
-    try:
-        _swap(inventory, against, told)
-        other = _one(against, second, wish, image, beside)
-    except DriverError as error:
-        told += error.lines
-        raise
-    finally:
-        # Also after Ctrl-C: who measures a service in use wants it back.
-        _swap(against, inventory, told)
-    return compare(mine, other)
+    without = in_place_of(mine, other, lambda: _one(against, second, wish, image, beside))
+    return compare(with_it, without)
 
 
 def _not_swappable(first: Plan, second: Plan, against: Path) -> list[str]:
@@ -224,34 +211,6 @@ def _not_swappable(first: Plan, second: Plan, against: Path) -> list[str]:
     return found
 
 
-def _confirm(inventory: Path, against: Path, yes: bool) -> None:
-    """Ask before anything is touched. Raises DriverError where nobody can be asked."""
-    if yes:
-        return
-    steps = f"measure {inventory}, take it down, bring up {against}, measure it, and swap back"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        line = f"--against: this is to {steps}; requests in between are lost"
-        raise DriverError([f"{line}. Fix: say --yes if that is what you want"], INVALID)
-    err.print(f"This is to {steps}.", markup=False, highlight=False, soft_wrap=True)
-    err.print("In between the service answers nobody.", markup=False, highlight=False)
-    if not typer.confirm("Do this?", err=True):
-        raise DriverError(["stopped; nothing was touched"], FAILED)
-
-
-def _swap(out_of: Path, into: Path, told: Sequence[str]) -> None:
-    """Take one service down and bring another up.
-
-    Raises DriverError; ``told`` is what went wrong before, and is not to be lost.
-    """
-    for playbook, inventory in (("playbooks/down.yml", out_of), ("site.yml", into)):
-        _say(f"{'up' if playbook == 'site.yml' else 'down'} {inventory}")
-        done = run(playbook, inventory, None)
-        planned(done)
-        if done.rc:
-            fix = f"python -m pdinfra up -i {into}"
-            raise DriverError([*told, *reasons(done), f"{into} is not up. Fix: {fix}"], FAILED)
-
-
 def _show(found: Measurement | Comparison, json: bool) -> None:
     """Print a result and leave: 1 if requests failed."""
     if isinstance(found, Comparison):
@@ -264,8 +223,3 @@ def _show(found: Measurement | Comparison, json: bool) -> None:
     else:
         show_measurement(out, found)
     finish(found.ok)
-
-
-def _say(line: str) -> None:
-    """Print one line of progress."""
-    err.print(f"→ {line}", markup=False, highlight=False, soft_wrap=True)

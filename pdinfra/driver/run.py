@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,8 +73,13 @@ def run_playbook(
     *,
     limit: str | None = None,
     listen: Callable[[Event], None] = lambda event: None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Run a playbook of this repository; ``listen`` is told every event as it happens."""
+    """Run a playbook of this repository; ``listen`` is told every event as it happens.
+
+    variables: Ansible's extra variables. Raises KeyboardInterrupt when the run was stopped by
+    Ctrl-C; nothing of it is running any more then.
+    """
     run = Run()
 
     def on_event(event: dict[str, Any]) -> bool:
@@ -80,7 +87,7 @@ def run_playbook(
         listen(event)
         return False
 
-    with tempfile.TemporaryDirectory(prefix="pdinfra-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="pdinfra-") as scratch, _own_signals():
         outcome = ansible_runner.run(
             private_data_dir=scratch,
             project_dir=str(ROOT),
@@ -88,11 +95,26 @@ def run_playbook(
             inventory=str(inventory.resolve()),
             limit=limit,
             envvars=environment(),
+            extravars=dict(variables or {}),
             event_handler=on_event,
             quiet=True,
         )
         run.rc = outcome.rc
+    if outcome.status == "canceled":
+        raise KeyboardInterrupt
     return run
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Give signals back to this process afterwards: ansible-runner keeps them, and hears none."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def environment() -> dict[str, str]:

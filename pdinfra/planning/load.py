@@ -25,6 +25,7 @@ PREFIX = "pd_"
 INTERNAL = frozenset(
     {
         "pd_mode",
+        "pd_twin",
         "pd_planned",
         "pd_compared",
         "pd_observed",

@@ -17,6 +17,7 @@ from pdinfra import assets, authority, operator_files
 from pdinfra.model.problems import InvalidInventoryError, Problem
 from pdinfra.planning.load import INTERNAL, PREFIX, load
 from pdinfra.planning.plan import build
+from pdinfra.planning.twin import mixed_twin
 from pdinfra.stacks import STACKS
 
 CONNECTION = ("ansible_host", "ansible_connection")
@@ -29,7 +30,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Return ``plan``; or fail with every problem of the inventory at once.
 
         ``authority_dir`` is where the controller keeps the service's certificate authority.
-        Argument: ``files`` (default true), whether what the operator brings is looked at.
+        Argument: ``files`` (default true), whether what the operator brings is looked at. With the
+        extra variable ``pd_twin`` it is the inventory's mixed twin that is planned.
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -37,6 +39,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             hostvars = _hostvars(variables["hostvars"], groups["all"])
             inventory = load(groups, hostvars)
+            if boolean(variables.get("pd_twin", False)):
+                inventory = mixed_twin(inventory)
             service = inventory.service.service
             state = operator_files.UNSEEN
             looks = boolean(self._task.args.get("files", True))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pdinfra.bench.wish import Wish
+from pdinfra.cli import swap
 from pdinfra.cli import ttft as module
 from pdinfra.driver.look import DriverError
 from pdinfra.driver.run import Failure, Run
@@ -29,9 +30,9 @@ class Fleet:
         for inventory in (MINE, OTHER):
             (folder / inventory).mkdir()
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(module, "_plan", lambda inventory: plan())
+        monkeypatch.setattr(module, "plan_of", lambda side: plan())
         monkeypatch.setattr(module, "_one", self.measure)
-        monkeypatch.setattr(module, "run", self.run)
+        monkeypatch.setattr(swap, "run", self.run)
 
     def measure(self, inventory: Path, planned: Plan, *rest: Any) -> Any:
         self.note(f"measure {inventory}")
@@ -42,7 +43,7 @@ class Fleet:
         if step == self.broken:
             raise DriverError([f"{step} broke"], 1)
 
-    def run(self, playbook: str, inventory: Path, limit: None) -> Run:
+    def run(self, playbook: str, inventory: Path, limit: None, *, variables: object) -> Run:
         step = f"{'up' if playbook == 'site.yml' else 'down'} {inventory}"
         self.done.append(step)
         run = Run(results={"pdinfra_plan": {"plan": plan().dump()}})

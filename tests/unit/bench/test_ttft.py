@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pdinfra.bench import ttft as module
+from pdinfra.bench.engines import load_host
 from pdinfra.bench.result import Measurement
 from pdinfra.bench.serve import Job
-from pdinfra.bench.ttft import Bench, load_host, measure
+from pdinfra.bench.ttft import Bench, measure
 from pdinfra.bench.wish import Wish
 from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.model.plan import Plan
