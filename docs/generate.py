@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pdinfra.assets import ROOT
 from pdinfra.bench.compare import Difference
+from pdinfra.bench.pd_compare import PdDifference
+from pdinfra.bench.pd_result import LoadRow, ServiceResult
 from pdinfra.bench.result import Measurement, Row, Tokens
 from pdinfra.cli.app import app
 from pdinfra.doctor import catalogue
@@ -171,6 +173,10 @@ MEMBERS: dict[str, Iterable[str]] = {
     "prefill_tokens": Tokens.model_fields,
     "decode_tokens": Tokens.model_fields,
     "differences": Difference.model_fields,
+    "pd": ServiceResult.model_fields,
+    "mixed": ServiceResult.model_fields,
+    "loads": LoadRow.model_fields,
+    "verdicts": PdDifference.model_fields,
     "servers": HostDrawn.model_fields,
     "members": InstanceDrawn.model_fields,
     "findings": Finding.model_fields,
@@ -191,6 +197,7 @@ DOCUMENTS: dict[str, Iterable[str]] = {
     "`bench ttft` with `--compare` or `--against`": (
         *("ok", "with", "without", "differences", "notes"),
     ),
+    "`bench pd`": ("ok", "verdict", "pd", "mixed", "verdicts", "notes"),
     "`ranktable gen`, `ranktable merge`": ("ok", "files", "notes"),
     "`ranktable lint`": ("ok", "findings"),
     "`ranktable show`": ("file", "servers"),

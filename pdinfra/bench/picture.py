@@ -1,4 +1,4 @@
-"""Time to first token as bars: the data of the picture, and the picture as SVG."""
+"""Measurements as bars: the data of the picture, and the picture as SVG."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ COLOURS = ("#2f6fb3", "#9aa5b1")
 """Of the first (with) and the second (without); they differ in brightness too."""
 
 BAR, GAP, SPACE = 22, 4, 18
-LEFT, RIGHT, TOP, WIDTH = 110, 150, 38, 720
+LEFT, RIGHT, WIDTH = 110, 150, 720
 """Pixels."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: milliseconds, and what is written at its end; ``number`` chooses its colour."""
+    """One bar: its value, and what is written at its end; ``number`` chooses its colour."""
 
     label: str
     value: float
@@ -29,17 +29,32 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """The bars of one prompt length."""
+    """The bars of one load, such as a prompt length."""
 
     label: str
     bars: tuple[Bar, ...]
 
 
-def groups(found: Measurement | Comparison) -> list[Group]:
+@dataclass(frozen=True)
+class Panel:
+    """Bars of one measure; all have one scale."""
+
+    title: str
+    groups: tuple[Group, ...]
+
+    @property
+    def most(self) -> float:
+        """The longest bar's value; never 0."""
+        return max((bar.value for group in self.groups for bar in group.bars), default=0) or 1.0
+
+
+def panel(found: Measurement | Comparison) -> Panel:
     """Return the bars of a measurement, or of two side by side: mean TTFT by prompt length."""
     if isinstance(found, Measurement):
-        return [_group(row, [(row, "")]) for row in found.rows]
-    return [_group(mine, [(mine, "with"), (other, "without")]) for mine, other in found.pairs]
+        drawn = [_group(row, [(row, "")]) for row in found.rows]
+    else:
+        drawn = [_group(mine, [(mine, "with"), (other, "without")]) for mine, other in found.pairs]
+    return Panel("Time to first token, mean, by prompt length", tuple(drawn))
 
 
 def legend(found: Measurement | Comparison) -> list[str]:
@@ -59,17 +74,39 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.0f} %"
 
 
-def svg(drawn: Sequence[Group], names: Sequence[str]) -> str:
+def svg(panels: Sequence[Panel], names: Sequence[str]) -> str:
     """Return the picture as a document of its own; colours are named by ``names``."""
-    most = max((bar.value for group in drawn for bar in group.bars), default=0) or 1.0
-    scale = (WIDTH - LEFT - RIGHT) / most
     parts: list[str] = []
-    y = TOP
+    y = 18.0
     for text, colour in zip(names, COLOURS, strict=False):
         parts.append(_rect(LEFT, y - 10, 12, 12, colour, text))
         parts.append(_text(LEFT + 18, y, text))
         y += SPACE
-    for group in drawn:
+    for each in panels:
+        drawn, y = _panel(each, y + SPACE / 2)
+        parts += drawn
+    size = f'width="{WIDTH}" height="{y:.0f}" viewBox="0 0 {WIDTH} {y:.0f}"'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" '
+        'font-family="system-ui, sans-serif" font-size="12">'
+    )
+    return "\n".join(
+        [
+            head,
+            f"<title>{escape('; '.join(each.title for each in panels))}</title>",
+            f'<rect width="{WIDTH}" height="{y:.0f}" fill="#ffffff"/>',
+            *parts,
+            "</svg>\n",
+        ]
+    )
+
+
+def _panel(panel: Panel, y: float) -> tuple[list[str], float]:
+    """Return what is drawn of one panel from a height on, and the height where it ends."""
+    scale = (WIDTH - LEFT - RIGHT) / panel.most
+    parts = [_text(10, y, panel.title, weight="bold")]
+    y += SPACE / 2
+    for group in panel.groups:
         height = len(group.bars) * (BAR + GAP) - GAP
         parts.append(_text(LEFT - 10, y + height / 2 + 4, group.label, anchor="end"))
         for bar in group.bars:
@@ -78,22 +115,7 @@ def svg(drawn: Sequence[Group], names: Sequence[str]) -> str:
             parts.append(_text(LEFT + width + 6, y + BAR / 2 + 4, bar.note))
             y += BAR + GAP
         y += SPACE - GAP
-    size = f'width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}"'
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" '
-        'font-family="system-ui, sans-serif" font-size="12">'
-    )
-    title = "Time to first token, mean, by prompt length"
-    return "\n".join(
-        [
-            head,
-            f"<title>{title}</title>",
-            f'<rect width="{WIDTH}" height="{y}" fill="#ffffff"/>',
-            _text(10, 18, title, weight="bold"),
-            *parts,
-            "</svg>\n",
-        ]
-    )
+    return parts, y
 
 
 def _group(row: Row, rows: Sequence[tuple[Row, str]]) -> Group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +22,9 @@ class Frozen(BaseModel):
     """Base of everything here: immutable, no unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Saved = TypeVar("Saved", bound=Frozen)
 
 
 class Tokens(Frozen):
@@ -180,7 +183,7 @@ def caching(states: Iterable[bool | None]) -> Literal["on", "off", "mixed", "unk
     return "unknown" if None in found or not found else "mixed"
 
 
-def save(measurement: Measurement, path: Path) -> None:
+def save(measurement: Frozen, path: Path) -> None:
     """Write a measurement. Raises DriverError where that is impossible."""
     try:
         path.write_text(measurement.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -189,10 +192,10 @@ def save(measurement: Measurement, path: Path) -> None:
         raise DriverError([line], FAILED) from error
 
 
-def load(path: Path) -> Measurement:
-    """Read a measurement. Raises DriverError for anything else."""
+def load(path: Path, kind: type[Saved], verb: str) -> Saved:
+    """Read what ``bench VERB --save`` wrote. Raises DriverError for anything else."""
     try:
-        return Measurement.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         cause = str(error.strerror)
     except ValidationError as error:
@@ -201,5 +204,5 @@ def load(path: Path) -> Measurement:
         cause = f"no saved measurement: {where}: {first['msg']}"
     except ValueError:
         cause = "no JSON"
-    line = f"{path}: {cause}. Fix: name a file that `bench ttft --save` wrote"
+    line = f"{path}: {cause}. Fix: name a file that `bench {verb} --save` wrote"
     raise DriverError([line], INVALID)

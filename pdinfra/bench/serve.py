@@ -36,7 +36,8 @@ class Job:
     """One load: where it goes, with what, in which image.
 
     ``spec`` is an engine's container on the same host: its image and what that needs of the host.
-    ``seconds`` is the limit after which it stops by itself.
+    ``seconds`` is the limit after which it stops by itself. ``ignore_eos``: every answer has
+    ``output_tokens``, also where the model would end it.
     """
 
     service: str
@@ -51,6 +52,7 @@ class Job:
     output_tokens: int
     template: bool
     seconds: int
+    ignore_eos: bool = False
 
 
 def command(job: Job, name: str) -> list[str]:
@@ -68,6 +70,7 @@ def command(job: Job, name: str) -> list[str]:
         f"--tokenizer={job.tokenizer}",
         # vLLM would put a chat template around the prompts, and fail where a model has none.
         *([] if job.template else ["--skip-chat-template"]),
+        *(["--ignore-eos"] if job.ignore_eos else []),
         "--save-result",
         "--result-dir=/tmp",
         "--result-filename=result.json",

@@ -1,4 +1,4 @@
-"""`bench`: measure a running service as the guides do."""
+"""`bench`: measure a service, as the guides do and against mixed instances."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from pdinfra.bench import dataset as data
-from pdinfra.cli import bench_load, ttft
+from pdinfra.cli import bench_load, bench_pd, ttft
 from pdinfra.cli.options import err, reported
 from pdinfra.cli.ttft import GroupsOption, PromptsOption, SeedOption, refuse, unwritable, write
 
 app = typer.Typer(help="Measure a running service as the guides do.", no_args_is_help=True)
 app.command()(ttft.ttft)
+app.command()(bench_pd.pd)
 app.command()(bench_load.load)
 
 

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pdinfra.bench.compare import Comparison, comparison_notes, notes
-from pdinfra.bench.picture import Group, groups, legend, percent
+from pdinfra.bench.picture import legend, panel, percent
 from pdinfra.bench.result import Measurement, Row
+from pdinfra.cli.bars import show_bars, show_notes
 from pdinfra.driver.status import MemberStatus, ServiceStatus
 from pdinfra.lab.status import LabStatus
 from pdinfra.model.changes import ACTIONS, Change, summary
@@ -44,7 +45,7 @@ MARKS = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")
 
 def show_findings(console: Console, findings: Sequence[Finding], files: int) -> None:
     """Print what lint found, the count below."""
-    table = _table("", "rule", "file", "at", "found", "expected", "fix")
+    table = new_table("", "rule", "file", "at", "found", "expected", "fix")
     mark, style = MARKS["fail"]
     for each in findings:
         cells = (each.rule, each.file, each.path, each.found, each.expected, each.fix)
@@ -77,7 +78,7 @@ def _instance(instance: InstanceDrawn) -> Panel:
 
 def show_changes(console: Console, changes: Sequence[Change]) -> None:
     """Print the plan: every change with its reason, the counts below."""
-    table = _table("", "action", "what", "host", "why")
+    table = new_table("", "action", "what", "host", "why")
     for change in changes:
         sign, style = SIGNS[change.action]
         fields = list(map(str, change.fields))
@@ -93,7 +94,7 @@ def show_changes(console: Console, changes: Sequence[Change]) -> None:
 
 def show_status(console: Console, status: ServiceStatus) -> None:
     """Print everything of the service with its state."""
-    table = _table("", "id", "role", "host", "url", "state", "answers")
+    table = new_table("", "id", "role", "host", "url", "state", "answers")
     for member in (status.router, *status.instances, *status.stores):
         table.add_row(*_member(member))
     console.print(table)
@@ -114,7 +115,7 @@ def _member(member: MemberStatus) -> list[Text]:
 
 def show_checks(console: Console, checks: Sequence[Check]) -> None:
     """Print all findings, bad ones first, with their fixes; the counts below."""
-    table = _table("", "check", "host", "found", "expected", "fix")
+    table = new_table("", "check", "host", "found", "expected", "fix")
     order = ("fail", "warn", "ok")
     for check in sorted(checks, key=lambda check: order.index(check.status)):
         mark, style = MARKS[check.status]
@@ -128,7 +129,7 @@ def show_checks(console: Console, checks: Sequence[Check]) -> None:
 
 def show_host_tests(console: Console, tests: Sequence[HostTest]) -> None:
     """Print every test of the hosts, the counts below."""
-    table = _table("", "host", "what", "found", "expected")
+    table = new_table("", "host", "what", "found", "expected")
     for test in tests:
         mark, style = OUTCOMES[test.outcome]
         cells = (test.host, test.test, test.found, test.expected)
@@ -170,7 +171,7 @@ def show_proof(console: Console, proof: Proof, url: str) -> None:
 
 def show_lab(console: Console, lab: LabStatus) -> None:
     """Print a lab's hosts, and the registry's two names."""
-    table = _table("", "host", "address", "state", "systemd", "docker", "groups", "faults")
+    table = new_table("", "host", "address", "state", "systemd", "docker", "groups", "faults")
     for host in lab.hosts:
         mark, style = MARKS["warn" if host.faults else "ok" if host.booted else "fail"]
         cells = (host.name, host.address, host.state, host.systemd, host.engine)
@@ -186,15 +187,10 @@ def show_lab(console: Console, lab: LabStatus) -> None:
 
 def show_words(console: Console, head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> None:
     """Print words and what they mean."""
-    table = _table(*head)
+    table = new_table(*head)
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-
-
-BAR_COLUMNS = 50
-BAR_STYLES = (("█", "cyan"), ("▒", "dim"))
-"""Two signs: a log has no colours."""
 
 
 def show_measurement(console: Console, found: Measurement) -> None:
@@ -203,8 +199,8 @@ def show_measurement(console: Console, found: Measurement) -> None:
     for row in found.rows:
         table.add_row(*_ttft_cells(row, found.stack))
     console.print(table)
-    _show_bars(console, groups(found), legend(found))
-    _show_notes(console, notes(found))
+    show_bars(console, [panel(found)], legend(found))
+    show_notes(console, notes(found))
 
 
 def show_comparison(console: Console, found: Comparison) -> None:
@@ -222,13 +218,13 @@ def show_comparison(console: Console, found: Comparison) -> None:
         cells = [f"{value:+.1f} %" for value in changed]
         table.add_row("", "difference", *cells, style="bold", end_section=True)
     console.print(table)
-    _show_bars(console, groups(found), legend(found))
-    _show_notes(console, comparison_notes(found))
+    show_bars(console, [panel(found)], legend(found))
+    show_notes(console, comparison_notes(found))
 
 
 def _ttft_table() -> Table:
     """Return the empty table of times to first token."""
-    return _table(
+    return new_table(
         "prompt tokens", "service", "TTFT mean ms", "median", "P99",
         "requests/s", "tokens/s", "hit rate", "local", "external",
     )  # fmt: skip
@@ -251,29 +247,7 @@ def _ttft_cells(row: Row, service: str) -> list[str]:
     ]
 
 
-def _show_bars(console: Console, drawn: Sequence[Group], names: Sequence[str]) -> None:
-    """Print mean times as bars."""
-    most = max((bar.value for group in drawn for bar in group.bars), default=0) or 1.0
-    console.print(Text("Time to first token, mean", style="bold"))
-    for name, (sign, style) in zip(names, BAR_STYLES, strict=False):
-        console.print(Text.assemble((sign, style), f" {name}"), soft_wrap=True)
-    for group in drawn:
-        for number, bar in enumerate(group.bars):
-            label = group.label if number == 0 else ""
-            length = max(round(BAR_COLUMNS * bar.value / most), 1)
-            text = Text(f"{label:>13} ")
-            sign, style = BAR_STYLES[bar.number]
-            text.append(sign * length, style=style)
-            console.print(text.append(f" {bar.note}"), soft_wrap=True)
-
-
-def _show_notes(console: Console, lines: Iterable[str]) -> None:
-    """Print what one must know to read a measurement."""
-    for line in lines:
-        console.print(Text(f"! {line}", style="yellow"), soft_wrap=True)
-
-
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
     """Return an empty table in the house style."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:

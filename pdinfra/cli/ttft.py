@@ -11,7 +11,7 @@ import typer
 
 from pdinfra.bench import result
 from pdinfra.bench.compare import Comparison, compare, notes
-from pdinfra.bench.picture import groups, legend, svg
+from pdinfra.bench.picture import legend, panel, svg
 from pdinfra.bench.result import Measurement
 from pdinfra.bench.ttft import Bench, measure
 from pdinfra.bench.wish import Wish, lengths
@@ -99,7 +99,7 @@ def ttft(
         else:
             found = _one(inventory, plan_of(Side(inventory)), wish, image, save)
         if picture:
-            write(picture, svg(groups(found), legend(found)))
+            write(picture, svg([panel(found)], legend(found)))
     _show(found, json)
 
 
@@ -175,7 +175,7 @@ def _compared(files: tuple[Path, Path], against: Path | None, save: Path | None)
     if against or save:
         line = "--compare: it measures nothing. Fix: leave --against and --save out"
         raise DriverError([line], INVALID)
-    return compare(result.load(files[0]), result.load(files[1]))
+    return compare(*(result.load(file, Measurement, "ttft") for file in files))
 
 
 def _both(

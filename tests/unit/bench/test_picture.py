@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from pdinfra.bench.compare import Comparison, compare
-from pdinfra.bench.picture import COLOURS, groups, legend, svg
+from pdinfra.bench.picture import COLOURS, legend, panel, svg
 from pdinfra.bench.result import Measurement
 from tests.unit.bench.rows import measurement, row
 
@@ -15,7 +15,7 @@ NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(found: Measurement | Comparison) -> ElementTree.Element:
-    return ElementTree.fromstring(svg(groups(found), legend(found)))
+    return ElementTree.fromstring(svg([panel(found)], legend(found)))
 
 
 def texts(picture: ElementTree.Element) -> list[str]:
