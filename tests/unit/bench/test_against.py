@@ -24,7 +24,14 @@ SWAPPED = ["measure mine", "down mine", "up other", "measure other", "down other
 class Fleet:
     """FAKE driver: notes what is done to which inventory, and fails at ``broken``."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path, broken: str = "") -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        folder: Path,
+        broken: str = "",
+        by: BaseException | None = None,
+    ) -> None:
+        self.by = by
         self.done: list[str] = []
         self.broken = broken
         for inventory in (MINE, OTHER):
@@ -41,12 +48,14 @@ class Fleet:
     def note(self, step: str) -> None:
         self.done.append(step)
         if step == self.broken:
-            raise DriverError([f"{step} broke"], 1)
+            raise self.by or DriverError([f"{step} broke"], 1)
 
     def run(self, playbook: str, inventory: Path, limit: None, *, variables: object) -> Run:
         step = f"{'up' if playbook == 'site.yml' else 'down'} {inventory}"
         self.done.append(step)
         run = Run(results={"pdinfra_plan": {"plan": plan().dump()}})
+        if step == self.broken and self.by:
+            raise self.by
         if step == self.broken:
             run.rc = 2
             run.failures.append(Failure("a", step, "it broke"))
@@ -73,6 +82,24 @@ def test_the_first_comes_back_when_the_other_fails(
     with pytest.raises(DriverError, match="broke"):
         fleet.both()
     assert fleet.done[-2:] == ["down other", "up mine"]
+
+
+def test_the_first_comes_back_after_ctrl_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fleet = Fleet(monkeypatch, tmp_path, "measure other", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        fleet.both()
+    assert fleet.done[-2:] == ["down other", "up mine"]
+
+
+def test_ctrl_c_on_the_way_back_leaves_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fleet = Fleet(monkeypatch, tmp_path, "up mine", KeyboardInterrupt())
+    said: list[str] = []
+    monkeypatch.setattr(swap, "say", said.append)
+    with pytest.raises(KeyboardInterrupt):
+        fleet.both()
+    assert said[-1] == "stopped: mine is not up. Fix: python -m pdinfra up -i mine"
 
 
 def test_nothing_is_touched_if_the_first_cannot_be_measured(
