@@ -10,11 +10,6 @@ def rank_table_dir(service: str) -> str:
     return f"{HOME}/{service}/ranktables"
 
 
-def kv_dir(service: str) -> str:
-    """Return the folder of KV in files, of a service on one machine that names no other."""
-    return f"{HOME}/{service}/kv"
-
-
 def socket_dir(service: str) -> str:
     """Return the folder of a worker's sockets: engines that have it too need not copy by TCP."""
     return f"{HOME}/{service}/sockets"

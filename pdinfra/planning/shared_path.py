@@ -10,10 +10,8 @@ from pdinfra.model.paths import kv_dir
 from pdinfra.model.plan import HostPlan, Plan
 from pdinfra.model.problems import Problem
 from pdinfra.model.shared_path import SharedProbe
+from pdinfra.stacks import kv_transfer
 
-CONNECTORS = frozenset({"shared-storage", "ExampleConnector", "SharedStorageConnector"})
-"""The family, and its class by vLLM's version."""
-MULTI = frozenset({"multi", "MultiConnector"})
 CPU_IMAGE = "vllm-cpu"
 CPU_USER = 1000
 """The user of pdinfra's CPU image (images/vllm-cpu); vendors' images run as root."""
@@ -74,10 +72,9 @@ def shared_probes(plan: Plan, facts: Mapping[str, HostFacts]) -> dict[str, Share
 
 
 def _shares(inventory: Inventory) -> bool:
-    """Tell whether the connector, or one inside of it, hands KV over by files."""
-    service = inventory.service
-    inside = service.multi_connectors if service.connector in MULTI else [service.connector]
-    return bool(CONNECTORS.intersection(inside))
+    """Tell whether engines hand KV over by files."""
+    paired = any(host.roles and host.roles != ("mixed",) for host in inventory.hosts)
+    return paired and kv_transfer.shares(inventory.service)
 
 
 def _engines(inventory: Inventory) -> list[Host]:

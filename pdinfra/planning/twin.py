@@ -80,6 +80,9 @@ def _host(host: Host, service: HostSettings) -> Host:
         "decode": InstanceSettings(),
         "mixed": InstanceSettings(),
     }
+    if host.settings.router_policy == "least_busy":
+        # The proxy that has it answers for pairs only.
+        changed["router_policy"] = "round_robin"
     if service.stack != "native" or service.accelerator == "ascend":
         changed["connector"] = PLAIN[service.accelerator]
     if not host.roles:
@@ -91,7 +94,7 @@ def _host(host: Host, service: HostSettings) -> Host:
         service.service,
         "",
         model_name(host.settings),
-        side_channels=True,
+        STACKS["native"],
     )
     changed["instances"] = [
         _entry(want, engine.instance.port, engine.instance.devices)

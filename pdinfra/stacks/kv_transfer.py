@@ -96,6 +96,12 @@ def by_vllm_router(service: HostSettings) -> bool:
     return any(row.router and row.protocol == protocol for row in connectors().values())
 
 
+def shares(service: HostSettings) -> bool:
+    """Tell whether the connector, or one inside of it, reads and writes a folder."""
+    names = inside(service) if service.stack == "native" else ()
+    return any(row.shared for row in variants() if row.connector in names)
+
+
 def with_sizes(engine: Engine, service: HostSettings) -> Engine:
     """Return an engine with the sizes that its connector needs, where none are given.
 

@@ -8,6 +8,7 @@ import pytest
 
 from pdinfra.model.plan import Plan
 from pdinfra.planning.compare import Mode, compare
+from pdinfra.planning.connectors import named
 from pdinfra.planning.finish import finish
 from pdinfra.planning.shared_path import shared_path, shared_path_problems, shared_probes
 from pdinfra.planning.trial import Trial, trial
@@ -42,41 +43,41 @@ OTHERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("every", CONNECTORS)
 def test_one_machine_has_a_folder_of_its_own(every: dict[str, Any]) -> None:
-    of = inventory(ONE_HOST, every)
+    of = named(inventory(ONE_HOST, every))
     assert (shared_path(of), shared_path_problems(of)) == (OWN, [])
 
 
 @pytest.mark.parametrize("every", CONNECTORS)
 def test_several_machines_must_name_the_one_that_they_share(every: dict[str, Any]) -> None:
-    of = inventory(TWO_HOSTS, every)
+    of = named(inventory(TWO_HOSTS, every))
     problem = only(shared_path_problems(of))
     assert (problem.host, problem.thing) == ("inventory", "pd_kv_path")
     assert "engines are on 2 machines" in problem.cause
     assert "NFS" in problem.fix
     assert shared_path(of) == ""
-    named = inventory(TWO_HOSTS, {**every, "pd_kv_path": "/srv/kv"})
-    assert (shared_path(named), shared_path_problems(named)) == ("/srv/kv", [])
+    given = named(inventory(TWO_HOSTS, {**every, "pd_kv_path": "/srv/kv"}))
+    assert (shared_path(given), shared_path_problems(given)) == ("/srv/kv", [])
 
 
 @pytest.mark.parametrize("every", OTHERS)
 @pytest.mark.parametrize("groups", [ONE_HOST, TWO_HOSTS])
 def test_connector_without_files_needs_none(groups: Groups, every: dict[str, Any]) -> None:
-    of = inventory(groups, every)
+    of = named(inventory(groups, every))
     assert (shared_path(of), shared_path_problems(of)) == ("", [])
 
 
 def test_router_elsewhere_is_no_machine_with_engines() -> None:
-    of = inventory({"prefill": ["a"], "decode": ["a"], "router": ["c"]}, FILES)
+    of = named(inventory({"prefill": ["a"], "decode": ["a"], "router": ["c"]}, FILES))
     assert (shared_path(of), shared_path_problems(of)) == (OWN, [])
 
 
 def test_hosts_of_one_address_are_one_machine() -> None:
-    of = inventory(TWO_HOSTS, {**FILES, "pd_address": "192.0.2.1"})
+    of = named(inventory(TWO_HOSTS, {**FILES, "pd_address": "192.0.2.1"}))
     assert (shared_path(of), shared_path_problems(of)) == (OWN, [])
 
 
 def test_folders_that_differ_are_refused() -> None:
-    of = inventory(TWO_HOSTS, FILES, a={"pd_kv_path": "/srv/a"}, b={"pd_kv_path": "/srv/b"})
+    of = named(inventory(TWO_HOSTS, FILES, a={"pd_kv_path": "/srv/a"}, b={"pd_kv_path": "/srv/b"}))
     assert "/srv/a on a and /srv/b on b" in lines(shared_path_problems(of))
 
 
