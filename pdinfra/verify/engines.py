@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -48,9 +48,15 @@ class Client:
         """Close all connections."""
         self._http.close()
 
-    def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def complete(
+        self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """POST /v1/completions; return the answer. Raises EngineError."""
-        return self._answer("POST", f"{url}/v1/completions", body)
+        return self._answer("POST", f"{url}/v1/completions", body, headers)
+
+    def document(self, url: str) -> dict[str, Any]:
+        """GET a JSON object. Raises EngineError."""
+        return self._answer("GET", url)
 
     def sources(self, url: str) -> dict[str, int]:
         """Return an engine's prompt tokens by source. Raises EngineError."""
@@ -103,20 +109,32 @@ class Client:
         except ValueError as error:
             raise EngineError(f"{url}/metrics answered something that is no metrics") from error
 
-    def _answer(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _answer(
+        self,
+        method: str,
+        url: str,
+        body: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Return a JSON object answered with 200."""
         try:
-            answer = self._text(method, url, body).json()
+            answer = self._text(method, url, body, headers).json()
         except ValueError as error:
             raise EngineError(f"{url} answered something that is not JSON") from error
         if not isinstance(answer, dict):
             raise EngineError(f"{url} answered JSON that is not an object")
         return answer
 
-    def _text(self, method: str, url: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def _text(
+        self,
+        method: str,
+        url: str,
+        body: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """Return an answer of status 200."""
         try:
-            response = self._http.request(method, url, json=body)
+            response = self._http.request(method, url, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise NoAnswerError(f"{url}: {error or type(error).__name__}") from error
         if response.status_code != httpx.codes.OK:

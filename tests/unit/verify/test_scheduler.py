@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -54,7 +54,9 @@ class FakeService(Client):
         self.counts: dict[str, dict[str, int]] = {i.id: {} for i in of.instances}
         self.prompts: list[str] = []
 
-    def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def complete(
+        self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         assert url == self.of.router.url, "only the scheduler is asked"
         self.prompts.append(body["prompt"])
         if self.error:
@@ -173,7 +175,9 @@ def test_decode_that_gets_no_request_is_found_out() -> None:
 class Dying(FakeService):
     """FAKE service whose decode ends with the first request."""
 
-    def complete(self, url: str, body: dict[str, Any]) -> dict[str, Any]:
+    def complete(
+        self, url: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         self.down = [D0]
         return super().complete(url, body)
 
