@@ -36,6 +36,8 @@ from pdinfra.model.proof import Completion, PairProof, Proof
 from pdinfra.planning.schema import variables_schema
 from pdinfra.ranktable.findings import Finding
 from pdinfra.ranktable.picture import HostDrawn, InstanceDrawn
+from pdinfra.versions.connectors import Connector, connectors
+from pdinfra.versions.vllm import Part, Variant, usable_in, variants
 
 PROGRAM = "python -m pdinfra"
 DASH = "–"
@@ -114,6 +116,20 @@ pd_instances:                   # what runs on this host (host_vars)
   - role: decode
     max_model_len: 32768        # 3. this one alone
 ```
+"""
+
+CONNECTORS_HEAD = """\
+# Connectors by version
+
+Which releases of vLLM have which connector, from the table `pdinfra/versions/vllm.yml`.
+[connectors.md](connectors.md) says how to choose one. Those of vllm-ascend are in
+[ascend-hosts.md](ascend-hosts.md#which-connector-with-which-image).
+"""
+DETAILS_HEAD = """\
+## What engines are told
+
+In braces: what the plan fills in. "Read" means read in the source of that release, "measured" run
+by this project's tests on CPU; what needs cards was not run here.
 """
 
 COMMANDS_HEAD = f"""\
@@ -238,6 +254,7 @@ def files() -> Iterator[tuple[Path, str]]:
     )
     yield ROOT / "docs" / "commands.md", commands_page()
     yield ROOT / "docs" / "checks.md", checks_page()
+    yield ROOT / "docs" / "connector-versions.md", connectors_page()
 
 
 def _equal(path: Path, text: str) -> bool:
@@ -479,6 +496,79 @@ def checks_page() -> str:
     cells = [tuple(_plain(cell) for cell in row) for row in rows]
     head = ("id", "what is well", "else", "expected", "fix", "known from")
     return BY + "\n" + CHECKS_HEAD + "\n" + _table(head, cells) + "\n"
+
+
+# Connectors
+
+
+def connectors_page() -> str:
+    """Return which release has which connector, and what it tells engines and router."""
+    known = connectors()
+    overview = []
+    for name in dict.fromkeys(row.connector for row in variants()):
+        row = known[name]
+        overview.append(
+            (
+                f"`{row.family}`",
+                f"`{name}`",
+                usable_in(name),
+                ", ".join(row.accelerators),
+                "inside `multi` only" if row.inside else _router_of(row),
+            )
+        )
+    head = ("`pd_connector`", "class", "vLLM", "accelerators", "router")
+    details = []
+    for variant in variants():
+        if variant.use is not None:
+            continue
+        parts = [(variant, ""), *((part, f"{who}: ") for who, part in variant.parts.items())]
+        told = [f"{who}{text}" for part, who in parts for text in _told(part)]
+        details.append(
+            (
+                f"`{variant.connector}`",
+                f"from {variant.since}",
+                "<br>".join(told) or DASH,
+                _members(variant),
+                _plain(variant.source),
+            )
+        )
+    rows = ("class", "vLLM", "what engines are told, besides kv_connector and kv_role", "members")
+    return "\n".join(
+        [
+            BY,
+            CONNECTORS_HEAD,
+            _table(head, overview),
+            "",
+            DETAILS_HEAD,
+            _table((*rows, "known from"), details),
+            "",
+        ]
+    )
+
+
+def _router_of(row: Connector) -> str:
+    """Return what answers requests of a connector."""
+    return "vllm-router" if row.router else "pdinfra's proxy"
+
+
+def _told(part: Part) -> Iterator[str]:
+    """Yield fields, extra fields, variables and arguments as code."""
+    for name, value in part.config.items():
+        yield f"`{name}={value}`"
+    for name, value in part.extra.items():
+        yield f"`extra.{name}={value}`"
+    for name, value in part.environment.items():
+        yield f"`{name}={value}`"
+    for word in part.args:
+        yield f"`{word}`"
+
+
+def _members(variant: Variant) -> str:
+    """Return what a connector wants of its members, in words."""
+    words = "one prefill, one decode" if variant.pair else "come and go"
+    if variant.waits:
+        words += ", which wait for each other"
+    return words + ("; one tensor-parallel size" if variant.equal else "")
 
 
 # Markdown

@@ -23,6 +23,7 @@ from pdinfra.driver.look import FAILED, INVALID, DriverError, Look, look, planne
 from pdinfra.model.changes import document
 from pdinfra.planning.changes import unseen_changes
 from pdinfra.planning.deployment import unseen_deployment
+from pdinfra.planning.docker_run import as_text, docker_runs
 
 CHANGES = 2
 """Exit code for "there are changes" with --detailed-exitcode, as Terraform has it."""
@@ -38,6 +39,10 @@ def plan(
     offline: Annotated[
         bool, typer.Option("--offline", help="Validate and plan without looking at the hosts.")
     ] = False,
+    commands: Annotated[
+        bool,
+        typer.Option("--commands", help="Also each planned container as a `docker run` command."),
+    ] = False,
 ) -> None:
     """Show what `up` would do, and why. Changes nothing."""
     try:
@@ -48,10 +53,13 @@ def plan(
         if detailed_exitcode:
             raise typer.Exit(FAILED) from None
         raise
+    runs = docker_runs(seen.plan) if commands else {}
     if json:
-        emit(document(seen.changes))
+        emit(document(seen.changes) | ({"commands": runs} if commands else {}))
     else:
         show_changes(out, seen.changes)
+    for name, words in runs.items() if not json else ():
+        out.print(f"\n# {name}\n{as_text(words)}", markup=False, highlight=False, soft_wrap=True)
     for check in seen.checks:
         if check.status == "fail":
             err.print(f"! {check}", markup=False, style="yellow", soft_wrap=True)

@@ -84,6 +84,11 @@ def variant(connector: str, version: str) -> Variant:
     return row
 
 
+def usable_in(connector: str) -> str:
+    """Return the releases in which a connector can be used: ``from 0.9.2 on, before 0.14.0``."""
+    return _span([row for row in variants() if row.connector == connector])
+
+
 def has(connector: str, version: str) -> bool:
     """Tell whether a release has a connector."""
     known = _until(connector, version)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.commands import ROOT, pdinfra
@@ -40,6 +42,34 @@ def test_the_ascend_example_is_refused_until_the_operator_brings_what_it_names()
         "/workspace/tools/deploy has no run_vllm_on_yr.sh",
     ):
         assert said in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "placed", "config"),
+    [
+        (
+            "one-host",
+            {("prefill-gpu-1-0", "gpu-1"), ("decode-gpu-1-0", "gpu-1")},
+            {"kv_connector": "PyNcclConnector", "kv_rank": 1, "kv_parallel_size": 2},
+        ),
+        (
+            "two-hosts",
+            {("prefill-gpu-1-0", "gpu-1"), ("decode-gpu-2-0", "gpu-2")},
+            {"kv_connector": "SharedStorageConnector", "kv_role": "kv_consumer"},
+        ),
+    ],
+)
+def test_the_nvidia_examples_validate_and_plan_the_guides_two_modes(
+    name: str, placed: set[tuple[str, str]], config: dict[str, object]
+) -> None:
+    inventory = ROOT / "inventories" / f"nvidia-{name}"
+    result = pdinfra("plan", "--offline", "--json", "--commands", inventory=inventory)
+    assert result.code == 0, result.text
+    changes = result.json["changes"]
+    assert {(c["id"], c["host"]) for c in changes if c["kind"] == "instance"} == placed
+    decode = next(words for key, words in result.json["commands"].items() if "decode" in key)
+    told = json.loads(decode[decode.index("--kv-transfer-config") + 1])
+    assert config.items() <= told.items()
 
 
 IMAGE = "registry.example.com/ascendcloud/llm-inference:6.5.906"
