@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("hosts")]
 
 NODES = ("node1", "node2")
 MARK = "/run/containers-would-start"
-Try = Callable[[str], Result]
+Try = Callable[..., Result]
 
 
 @pytest.fixture
@@ -39,13 +39,13 @@ def on(engine: docker.DockerClient) -> Callable[..., str]:
 def tried(tmp_path: Path) -> Try:
     """Return how to run what `up` runs for such a folder, and a play after it, as a plan would."""
 
-    def run(folder: str) -> Result:
+    def run(folder: str, nodes: Sequence[str] = NODES, own: bool = False) -> Result:
         groups = {"prefill": ["node1"], "decode": ["node2"], "router": ["node1"]}
         of = plan(groups).model_copy(update={"shared_path": folder})
-        probe = {"folder": folder, "uid": 1000, "hosts": list(NODES), "own": False}
+        probe = {"folder": folder, "uid": 1000, "hosts": list(nodes), "own": own}
         path = tmp_path / "play.yml"
-        path.write_text(yaml.safe_dump(_plays(of.dump(), dict.fromkeys(NODES, probe))))
-        return playbook(str(path), inventory=INVENTORY)
+        path.write_text(yaml.safe_dump(_plays(of.dump(), dict.fromkeys(nodes, probe))))
+        return playbook(str(path), "-e", "shared_path_seconds=1", inventory=INVENTORY)
 
     return run
 
@@ -58,7 +58,7 @@ def _plays(planned: dict[str, Any], shared: Mapping[str, Any]) -> list[dict[str,
         {"ansible.builtin.group_by": {"key": "pd_todo_shared_path"}},
     ]
     start = [{"ansible.builtin.file": {"path": MARK, "state": "touch", "mode": "0644"}}]
-    every = {"hosts": ",".join(NODES), "gather_facts": False}
+    every = {"hosts": ",".join(shared), "gather_facts": False}
     return [
         {"name": "The work order of a test", **every, "tasks": order},
         {"import_playbook": str(ROOT / "playbooks" / "shared-path.yml")},
@@ -75,6 +75,19 @@ def test_folder_that_is_one_is_proven_and_nothing_stays_there(
     assert on("node1", "ls", "-A", SHARED) == on("node2", "ls", "-A", SHARED) == ""
     for node in NODES:
         on(node, "rm", MARK)
+
+
+def test_folder_of_one_machine_is_made_for_the_engines_user_and_nobody_elses(
+    tried: Try, on: Callable[..., str]
+) -> None:
+    folder = "/var/lib/pdinfra/pd/kv"
+    done = tried(folder, nodes=["node1"], own=True)
+    assert done.code == 0, done.text
+    for path, owner in ((folder, "1000"), ("/var/lib/pdinfra/pd", "0"), ("/var/lib/pdinfra", "0")):
+        assert on("node1", "stat", "-c", "%u %a", path) == f"{owner} 755"
+    again = tried(folder, nodes=["node1"], own=True)
+    assert "changed=2" in again.out, "the group and the mark of this test, and nothing else"
+    on("node1", "rm", MARK)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,13 @@ def test_everything_that_a_run_saw_comes_back_typed() -> None:
     assert {check.status for check in seen.checks} == {"ok"}
 
 
+def test_plan_that_the_hosts_add_nothing_to_is_not_brought_twice() -> None:
+    made = plan()
+    found = {name: said for name, said in compared(made).items() if name != "plan"}
+    run = Run(results={"pdinfra_plan": {"plan": made.dump()}, "pdinfra_changes": found})
+    assert look(run).plan == made
+
+
 def test_invalid_inventory_gives_every_line_and_the_code_2() -> None:
     found = problems(every={"pd_conector": "x", "pd_router_port": 1})
     run = Run(rc=2, results={"pdinfra_plan": {"pd_problems": [p.model_dump() for p in found]}})
