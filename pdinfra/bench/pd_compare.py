@@ -22,6 +22,9 @@ CACHED = 0.1
 SHORT = 0.9
 """Answers with less than this share of the tokens asked for are another load."""
 
+UNSTEADY = 10.0
+"""Times the median: a 99th percentile beyond it is a stall, not a queue of requests at a time."""
+
 SIMULATED = "pdinfra-sim/"
 """In the name of every image that only imitates engines."""
 
@@ -108,6 +111,8 @@ def difference(pd: LoadRow, mixed: LoadRow) -> PdDifference:
     }
     verdict, reason = _judged(changed, _noise(pd), failed=bool(pd.failed or mixed.failed))
     told = ", ".join(f"{name} {_words(value)}" for name, value in changed.items())
+    if any(_stalls(row) for row in (pd, mixed)):
+        reason += "; but something stalled, so repeat it"
     return PdDifference(
         input_tokens=pd.input_tokens,
         output_tokens=pd.output_tokens,
@@ -227,6 +232,15 @@ def _list(words: Sequence[str]) -> str:
     return " and ".join(words)
 
 
+def _stalls(row: LoadRow) -> list[str]:
+    """Return the times whose slowest are of another kind than the usual."""
+    pairs = {
+        "TTFT": (row.ttft_median_ms, row.ttft_p99_ms),
+        "TPOT": (row.tpot_median_ms, row.tpot_p99_ms),
+    }
+    return [name for name, (usual, slow) in pairs.items() if slow > UNSTEADY * usual]
+
+
 def _row_notes(row: LoadRow) -> list[str]:
     """Return what is special about one row."""
     found = []
@@ -236,6 +250,9 @@ def _row_notes(row: LoadRow) -> list[str]:
     if row.cached is not None and row.cached > CACHED:
         share = f"{100 * row.cached:.0f} % of the prompts' tokens"
         found.append(f"{share} were in a cache already, which flatters. Use another --seed.")
+    if stalls := _stalls(row):
+        cause = f"{_list(stalls)} of the slowest requests are over {UNSTEADY:.0f} times the median"
+        found.append(f"{cause}: something stalled, and throughput is that of the stalls too.")
     if row.answer_tokens < SHORT * row.output_tokens:
         found.append(f"answers had {row.answer_tokens:.0f} tokens only.")
     return found

@@ -68,6 +68,13 @@ def test_a_load_with_requests_that_failed_is_not_judged(pd: int, other: int) -> 
     assert "requests failed" in found.sentence
 
 
+def test_a_load_with_stalls_is_to_be_repeated() -> None:
+    stalled = load(tpot_p99_ms=201.0)
+    assert difference(load(), stalled).sentence.endswith("; but something stalled, so repeat it")
+    (line,) = notes(compare(service(), mixed(stalled)))
+    assert line.startswith("mixed, 128x16 c4: TPOT of the slowest requests are over 10 times")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import ansible_runner
 import pytest
 
-from pdinfra.driver.run import Failure, Run
+from pdinfra.driver.run import Failure, Run, run_playbook
 
 
 def run(*events: tuple[str, dict[str, Any]], **more: Any) -> Run:
@@ -82,3 +86,25 @@ def test_event_without_data_is_no_crash() -> None:
     found = Run()
     found.take({"event": "playbook_on_start"})
     assert found == Run()
+
+
+def test_a_run_gives_ctrl_c_back_to_this_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def runner(**options: Any) -> SimpleNamespace:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        return SimpleNamespace(rc=0, status="successful")
+
+    monkeypatch.setattr(ansible_runner, "run", runner)
+    before = signal.getsignal(signal.SIGINT)
+    assert run_playbook("site.yml", tmp_path).rc == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_that_ctrl_c_ended_is_no_failure_of_a_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = SimpleNamespace(rc=254, status="canceled")
+    monkeypatch.setattr(ansible_runner, "run", lambda **options: ended)
+    with pytest.raises(KeyboardInterrupt):
+        run_playbook("site.yml", tmp_path)
