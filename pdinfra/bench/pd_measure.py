@@ -61,7 +61,7 @@ def measure(bench: PdBench) -> ServiceResult:
         inventory=bench.inventory,
         service=plan.service,
         stack=plan.stack,
-        connector=plan.connector,
+        connector=plan.connector if bench.form == "pd" else "none",
         accelerator=plan.accelerator,
         model=plan.model_name,
         engines=dict(Counter(instance.role for instance in plan.instances)),

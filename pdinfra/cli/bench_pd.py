@@ -150,7 +150,8 @@ def _measured(
         "place, measure them, and bring the first back"
     )
     confirm("bench pd", steps, yes, [_about(wish)])
-    say(_about(wish))
+    if yes:
+        say(_about(wish))
     play("site.yml", mine, mine)
     bench = _Bench(inventory, wish, load_host(first)[0].name, image)
     pd_result = bench.measure("pd", first, save)

@@ -94,7 +94,7 @@ def test_both_services_get_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> 
     assert mine.datasets == other.datasets
     assert len(set(mine.datasets)) == len(WISH.cells)
     assert [a.same for a in pd.loads] == [b.same for b in mixed.loads]
-    assert mixed.engines == {"mixed": 2}
+    assert (mixed.engines, mixed.connector) == ({"mixed": 2}, "none")
 
 
 def test_every_engine_is_warm_and_by_no_measured_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
