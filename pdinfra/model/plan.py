@@ -442,6 +442,9 @@ class Plan(Frozen):
     connector: str
     protocol: str
     model_name: str
+    together: bool = Field(
+        False, description="Engines find each other only when they start: all start together."
+    )
     convergeable: bool = Field(description="False while the roles of this stack are not built yet.")
     instances: tuple[Instance, ...]
     router: Router

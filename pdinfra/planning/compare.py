@@ -18,6 +18,7 @@ from pdinfra.planning.deployment import (
 )
 from pdinfra.planning.finish import Finished
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
+from pdinfra.planning.pairs import with_partners
 from pdinfra.planning.table_changes import NO_TABLES, table_work, with_tables
 from pdinfra.planning.waves import ONE_WAVE, waves
 from pdinfra.planning.work import HostWork, host_work, with_shares
@@ -55,6 +56,8 @@ def compare(
         }
         everything = [change for mine in by_host.values() for change in mine]
         by_host = {n: with_master(plan, facts, mine, everything) for n, mine in by_host.items()}
+        everything = [change for mine in by_host.values() for change in mine]
+        by_host = with_partners(plan, facts, by_host)
         everything = [change for mine in by_host.values() for change in mine]
         order = waves(plan, facts, everything)
         by_host = with_tables(finished, facts, by_host, order)

@@ -68,7 +68,7 @@ from pdinfra.planning.store import (
     store_ports,
     store_problems,
 )
-from pdinfra.stacks import STACKS
+from pdinfra.stacks import STACKS, kv_transfer
 from pdinfra.stacks.base import Engine, Peers, StackModule, peers_of
 
 ENGINE_BYTES = int(1.9 * GIB)
@@ -164,6 +164,7 @@ def build(
         connector=service.connector,
         protocol=stack.protocol(service),
         model_name=_one_path(engines) if made else _served_name(inventory),
+        together=service.stack == "native" and kv_transfer.waits(service),
         convergeable=stack.convergeable(service),
         instances=() if made else instances,
         router=router,

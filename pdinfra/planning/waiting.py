@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pdinfra.model.facts import ContainerFact
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+GROUP = re.compile(r'"kv_parallel_size": *([2-9]\d*)')
 CRASH_LOOP = 3
 """Restarts after which a container is not going to come up by itself."""
 
@@ -42,11 +43,16 @@ def waiting(ids: Sequence[str], containers: Iterable[ContainerFact]) -> Waiting:
 
 
 def _last_words(container: ContainerFact) -> str:
-    """Return the last log line without colours and the logger's preamble, or the state."""
+    """Return the last log line without colours and the logger's preamble, or the state.
+
+    Engines that wait for each other say nothing of it: their own configuration does.
+    """
+    group = next((found for word in container.spec.command if (found := GROUP.search(word))), None)
+    together = f"waits until all {group.group(1)} engines of its group are there; " if group else ""
     if not container.last_log:
-        return container.state
+        return f"{together}{container.state}"
     line = COLOURS.sub("", container.last_log[-1]).strip()
-    return line.rpartition("] ")[2][:80] or container.state
+    return together + (line.rpartition("] ")[2][:80] or container.state)
 
 
 def _lost(container: ContainerFact) -> bool:

@@ -102,6 +102,12 @@ def shares(service: HostSettings) -> bool:
     return any(row.shared for row in variants() if row.connector in names)
 
 
+def waits(service: HostSettings) -> bool:
+    """Tell whether engines wait for each other when they start, and only then."""
+    names = inside(service)
+    return any(row.waits for row in variants() if row.connector in names)
+
+
 def with_sizes(engine: Engine, service: HostSettings) -> Engine:
     """Return an engine with the sizes that its connector needs, where none are given.
 
