@@ -20,6 +20,7 @@ _LANES = {
     "tests/roles/test_nvidia_runtime.py": ENGINES,
     "tests/yuanrong": ENGINES,
     "tests/lab/test_ascendcloud.py": ENGINES,
+    "tests/lab/test_connectors.py": ENGINES,
     "tests/lab/test_service.py": ENGINES,
     "tests/lab/test_vllm_ascend.py": ENGINES,
     "tests/lab/test_yuanrong.py": ENGINES,
