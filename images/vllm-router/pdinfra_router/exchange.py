@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientError, ClientResponse, ClientSession, hdrs
+from aiohttp import ClientError, ClientResponse, ClientSession
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -78,10 +78,12 @@ async def ask(
             except TakenOutError as error:
                 raise LegError(seat, f"was taken out ({error})") from error
             except (ClientError, TimeoutError, OSError) as error:
+                seat.doubted = True
                 raise LegError(seat, f"no answer ({type(error).__name__})") from error
             seat.sign()
             headers = kept(response.headers)
-            if response.status >= 500:
+            seat.doubted = response.status >= 500
+            if seat.doubted:
                 whole = Whole(response.status, headers, body)
                 raise LegError(seat, f"answered {response.status}", whole)
             if not streamed:

@@ -30,7 +30,9 @@ class Seat:
         self.member = member
         self.state = "starting"
         self.reason = "not asked yet"
+        self.model = ""
         self.leaving = False
+        self.doubted = False
         self.busy = 0
         self.sign_at = time.monotonic()
         self._legs: set[Leg] = set()
