@@ -1,16 +1,17 @@
-"""Keep the serving vllm-router's members equal to the file, without losing a request."""
+"""Keep the serving vllm-router's members equal to those that are well, without losing a request."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from pdinfra_router.members import Member, answering, read, serves
+from pdinfra_router.members import Member, serves
 from pdinfra_router.routers import Slot, Slots
 
 READY_SECONDS = 60.0
@@ -22,37 +23,52 @@ class RouterDiedError(Exception):
     """The serving vllm-router ended by itself: Docker is to start the container anew."""
 
 
+class Wellness(Protocol):
+    """Who is wanted, and who of them is healthy, warmed up with a partner, and not stalled."""
+
+    def wanted(self) -> tuple[Member, ...]:
+        """Return the members of the file."""
+        ...
+
+    def well(self) -> tuple[Member, ...]:
+        """Return those that may get requests, in the file's order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """``drain``: for requests of the router before; ``sick``: least seconds between two handovers
+
+    for a member that fell sick or came back, so that one that wavers costs no more than that.
+    """
+
+    drain: float
+    sick: float
+
+
 class Handover:
-    """Watches the file and the members; starts, switches and drains routers."""
+    """Follows the members; starts, switches and drains routers."""
 
     def __init__(
         self,
-        path: Path,
         command: Sequence[str],
+        protocol: str,
         slots: Slots,
+        wellness: Wellness,
         session: ClientSession,
-        drain_seconds: float,
+        pace: Pace,
     ) -> None:
         """Do nothing before ``watch``."""
         self.slots = slots
-        self._path = path
+        self.draining = False
+        self.error = ""
         self._command = tuple(command)
+        self._protocol = protocol
+        self._wellness = wellness
         self._session = session
-        self._drain_seconds = drain_seconds
-        self._wanted: tuple[Member, ...] = ()
-        self._draining = False
-        self._error = ""
-
-    def state(self) -> dict[str, Any]:
-        """Return what a change of members waits for (GET /pdinfra/members)."""
-        active = self.slots.active
-        return {
-            "wanted": [vars(member) for member in self._wanted],
-            "active": [vars(member) for member in active.members] if active else [],
-            "draining": self._draining,
-            "in_flight": sum(slot.in_flight for slot in self.slots.all),
-            "error": self._error,
-        }
+        self._pace = pace
+        self._sick: set[Member] = set()
+        self._sick_at = float("-inf")
 
     async def watch(self, seconds: float) -> None:
         """Converge every so many seconds until cancelled. Raises RouterDiedError."""
@@ -60,59 +76,57 @@ class Handover:
             await self._look()
             await asyncio.sleep(seconds)
 
-    async def finish(self, seconds: float) -> None:
-        """Wait for the requests that are being answered, at most so long."""
-        async with asyncio.TaskGroup() as tasks:
-            for slot in self.slots.all:
-                tasks.create_task(slot.drained(seconds))
-
     async def _look(self) -> None:
         """Compare once, and hand over where something changed."""
         active = self.slots.active
         if active is not None and (code := active.ended()) is not None:
             raise RouterDiedError(f"vllm-router ended by itself with {code}")
-        try:
-            self._wanted = read(self._path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._say(f"{self._path}: {error!r}; the members stay as they are")
-            return
         now = active.members if active else ()
-        target = await self._target(now)
-        missing = [member.id for member in self._wanted if member not in target]
-        self._say(f"no answer yet from {', '.join(missing)}" if missing else "")
-        if target != now and serves(target):
-            await self._hand_over(target)
+        wanted, well = self._wellness.wanted(), self._wellness.well()
+        self._sick &= set(wanted)
+        if well == now or not serves(well):
+            # The last of a role stays: vllm-router answers as soon as it does.
+            return
+        fell = {member for member in now if member in wanted and member not in well}
+        joined = {member for member in well if member not in now}
+        left = {member for member in now if member not in wanted}
+        for_health = not left and joined <= self._sick
+        if for_health and time.monotonic() - self._sick_at < self._pace.sick:
+            return
+        if await self._hand_over(well):
+            self._sick = (self._sick | fell) - set(well)
+            self._sick_at = time.monotonic() if for_health else self._sick_at
 
-    async def _target(self, now: tuple[Member, ...]) -> tuple[Member, ...]:
-        """Return the wanted members that serve already or answer: a sick one keeps nobody out.
-
-        A member that serves stays while it is wanted: vllm-router itself passes over the sick.
-        """
-        absent = [member for member in self._wanted if member not in now]
-        well = await answering(self._session, absent) if absent else set()
-        return tuple(member for member in self._wanted if member in now or member in well)
-
-    async def _hand_over(self, target: tuple[Member, ...]) -> None:
+    async def _hand_over(self, target: tuple[Member, ...]) -> bool:
         """Start a router with these members, switch to it when ready, drain the one before."""
         before, after = self.slots.active, self.slots.idle
         log.info("members become %s", ", ".join(member.id for member in target))
-        after.start(self._command, target)
+        try:
+            after.start(self._command, target, self._protocol)
+        except ValueError as error:
+            self._say(str(error))
+            return False
         if not await self._ready(after):
             self._say("a vllm-router with the new members did not become ready; the old one serves")
             after.stop()
-            return
+            return False
+        self._say("")
         self.slots.active = after
-        if before is None:
-            return
-        self._draining = True
-        if not await before.drained(self._drain_seconds):
+        if before is not None:
+            await self._drain(before)
+        return True
+
+    async def _drain(self, before: Slot) -> None:
+        """End a router once its requests are answered."""
+        self.draining = True
+        if not await before.drained(self._pace.drain):
             log.warning(
                 "%d requests of members that left were cut after %.0f s",
                 before.in_flight,
-                self._drain_seconds,
+                self._pace.drain,
             )
         before.stop()
-        self._draining = False
+        self.draining = False
 
     async def _ready(self, slot: Slot) -> bool:
         """Wait until a router that was just started answers."""
@@ -137,6 +151,6 @@ class Handover:
 
     def _say(self, error: str) -> None:
         """Keep what is in the way, and log it once."""
-        if error and error != self._error:
+        if error and error != self.error:
             log.warning("%s", error)
-        self._error = error
+        self.error = error

@@ -7,7 +7,9 @@ import contextlib
 import subprocess
 from collections.abc import Sequence
 
-from pdinfra_router.members import Member, arguments
+from yarl import URL
+
+from pdinfra_router.members import Member
 
 LOOPBACK = "127.0.0.1"
 
@@ -33,15 +35,16 @@ class Slot:
         """Where its metrics are."""
         return f"http://{LOOPBACK}:{self.metrics_port}/metrics"
 
-    def start(self, command: Sequence[str], members: tuple[Member, ...]) -> None:
-        """Start a process with these members. Its output is the container's."""
+    def start(self, command: Sequence[str], members: tuple[Member, ...], protocol: str) -> None:
+        """Start a process with these members. Its output is the container's. Raises ValueError."""
+        words = arguments(members, protocol)
         self.members = members
         self._process = subprocess.Popen(
             [
                 *command,
                 *("--host", LOOPBACK, "--port", str(self.port)),
                 *("--prometheus-host", LOOPBACK, "--prometheus-port", str(self.metrics_port)),
-                *arguments(members),
+                *words,
             ]
         )
 
@@ -88,3 +91,27 @@ class Slots:
         """End all processes."""
         for slot in self.all:
             slot.stop()
+
+
+def arguments(members: Sequence[Member], protocol: str) -> list[str]:
+    """Return the members as vllm-router 0.1.17 takes them. Raises ValueError for a wrong ``kv``."""
+    mixed = [member.url for member in members if member.role == "mixed"]
+    if mixed:
+        return ["--worker-urls", *mixed]
+    words = ["--vllm-pd-disaggregation", "--kv-connector", protocol]
+    for member in members:
+        words += [f"--{member.role}", member.url]
+        if protocol == "mooncake" and member.role == "prefill":
+            words.append(_bootstrap_port(member))
+    return words
+
+
+def _bootstrap_port(member: Member) -> str:
+    """Return the port of a prefill's bootstrap server.
+
+    vllm-router asks ``http://HOST:PORT/query`` with the host of the member's own URL (measured).
+    """
+    bootstrap, own = URL(member.kv), URL(member.url)
+    if bootstrap.scheme != "http" or bootstrap.host != own.host or not bootstrap.port:
+        raise ValueError(f"{member.id}: its bootstrap server is not on the host of its API")
+    return str(bootstrap.port)
