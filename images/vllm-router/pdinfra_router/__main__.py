@@ -31,6 +31,13 @@ STOP_SECONDS = 25.0
 BACKLOG = 4096
 """Connections that wait to be accepted; the kernel takes the less of this and somaxconn."""
 
+STALL_SECONDS = 60.0
+"""A warm engine may show no progress for 30 s (NIXL's lease after a crash, UCX's first transfer;
+both measured) and compile for up to 70 s (dynamo PR 14735), and a chunk of a long prompt takes a
+slow CPU a while. A late find costs some requests a wait, a wrong one all that are in hand."""
+KEPT_SECONDS = 3.0
+"""vLLM closes an idle connection after 5 s: nothing is sent on one that is about to go."""
+
 
 def arguments(words: list[str]) -> argparse.Namespace:
     """Return the parsed command line; what stands after ``--`` starts a vllm-router."""
@@ -46,7 +53,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     add("--protocol", choices=sorted(PROTOCOLS), default="nixl", help="what the connector speaks")
     add("--policy", choices=sorted(POLICIES), default="round_robin", help="of pdinfra's proxy")
     add("--min-prompt-tokens", type=int, default=0, help="shorter prompts are refused")
-    add("--stall-seconds", type=float, default=30.0, help="silence that takes a member out")
+    add(
+        "--stall-seconds", type=float, default=STALL_SECONDS, help="silence that takes a member out"
+    )
     add("--sick-seconds", type=float, default=30.0, help="least between handovers for sickness")
     add("--max-requests", type=int, default=8192, help="in hand; others get 503")
     add("--max-body-bytes", type=int, default=64 << 20, help="a million tokens are about 4 MB")
@@ -75,9 +84,7 @@ def backend(options: argparse.Namespace, session: ClientSession) -> Backend:
         watch.Limits(options.stall_seconds, options.drain_seconds),
     )
     if not options.command:
-        # The entry counts requests; one of them may be so many at the proxy.
-        most = options.max_requests * options.prompts_at_once
-        rules = proxy.Rules(POLICIES[options.policy], most, options.min_prompt_tokens)
+        rules = proxy.Rules(POLICIES[options.policy], options.min_prompt_tokens)
         return proxy.Proxy(following, session, protocol, rules, figures)
     slots = Slots(
         [Slot(port, port + 1) for port in (options.internal_port, options.internal_port + 2)]
@@ -94,7 +101,7 @@ async def run(options: argparse.Namespace) -> int:
         loop.add_signal_handler(number, stopped.set)
     session = ClientSession(
         timeout=ClientTimeout(total=None, sock_connect=5),
-        connector=TCPConnector(limit=0),
+        connector=TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),

@@ -26,7 +26,7 @@ class Figures:
         )
         self.retries = Counter(
             "pdinfra_router_retries",
-            "Tries after which a request went to another member, by the one that failed",
+            "Tries that failed before an answer began, by the member that failed",
             ("member",),
             registry=self._registry,
         )

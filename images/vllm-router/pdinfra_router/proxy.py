@@ -20,7 +20,7 @@ from aiohttp import ClientError, ClientSession
 from multidict import CIMultiDict
 
 from pdinfra_router.backend import Answer, Call, UnavailableError
-from pdinfra_router.exchange import LegError, Whole, ask, exchange
+from pdinfra_router.exchange import LegError, ask, exchange
 from pdinfra_router.figures import Figures
 from pdinfra_router.policy import Policy
 from pdinfra_router.protocols import REQUEST_ID, Message, Order, Protocol
@@ -34,10 +34,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rules:
-    """``policy`` makes one for each role; more than ``max_requests`` at once are refused."""
+    """``policy`` makes one for each role; prompts of fewer tokens than the least are refused."""
 
     policy: Callable[[], Policy]
-    max_requests: int
     min_prompt_tokens: int
 
 
@@ -94,12 +93,6 @@ class Proxy:
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Answer]:
         """Count what becomes of a request."""
-        if call.path == "/health":
-            yield Whole(200 if self._watch.ready() else 503, CIMultiDict(), b"").answer()
-            return
-        if self._in_hand >= self._rules.max_requests:
-            self._figures.requests.labels("refused").inc()
-            raise UnavailableError(f"{self._in_hand} requests are being answered already")
         began = time.monotonic()
         self._in_hand += 1
         outcome = _Outcome()

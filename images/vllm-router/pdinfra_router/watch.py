@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from pdinfra_router.engine import SILENT, health, model, work
 from pdinfra_router.exchange import LegError
 from pdinfra_router.figures import Figures
-from pdinfra_router.members import Member, read, serves
+from pdinfra_router.members import Member, read
 from pdinfra_router.seats import Seat
 from pdinfra_router.warmup import WarmUp
 
@@ -72,10 +72,6 @@ class Watch:
         """Return the members of these roles that may get requests, in the file's order."""
         wanted = (self._seats.get(member) for member in self._wanted)
         return [seat for seat in wanted if seat and seat.serving and seat.member.role in roles]
-
-    def ready(self) -> bool:
-        """Tell whether requests can be answered."""
-        return serves(seat.member for seat in self.serving("prefill", "decode", "mixed"))
 
     async def changed(self) -> None:
         """Wait until another set of members serves."""
