@@ -21,7 +21,7 @@ import pytest
 
 from pdinfra.verify.engines import REMOTE_DECODE
 from tests.commands import BIN, ROOT
-from tests.router.test_front import free_ports
+from tests.router.running import free_ports
 from tests.sim.ascendcloud.simulator import member, options, scheduler, tables
 from tests.sim.ascendcloud.simulator.main import main
 from tests.unit.sim.ascendcloud.instances import (
