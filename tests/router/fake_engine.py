@@ -6,7 +6,7 @@ Mooncake transfer that waits for its other half, the ids of P2pNcclConnector (a 
 them ends the engine), and that ExampleConnector's engine ends of a prompt of one token.
 Prefills and decodes find each other's KV through the folder ``--kv``.
 
-``POST /mode {"mode": ...}`` makes it sick: ``hang`` (health is well, nothing else answers),
+``POST /mode {"mode": ...}`` makes it sick: ``hang`` (health is well, no request is answered),
 ``die`` (breaks off in the middle of a stream), ``early`` (breaks off before the first byte),
 ``empty`` (a stream that ends at once), ``fail`` (500), ``ill`` (health is 503, 500), ``slow``
 (a token each 50 ms), ``reject`` (400), ``flood`` (16 MB in a stream), ``cold`` (its first pair
@@ -55,6 +55,11 @@ class State:
         self.running = 0
         self.aborted = 0
         self.cold = True
+        self.moving = asyncio.Event()
+
+    def become(self, mode: str) -> None:
+        self.mode = mode
+        (self.moving.clear if mode == "hang" else self.moving.set)()
 
 
 state = State()
@@ -140,8 +145,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
     request_id = request.headers.get("X-Request-Id", "")
     if not text(document).count("a tiny prompt of the router"):
         state.seen.append({"id": request_id, "path": request.path, **document})
-    if state.mode == "hang":
-        await asyncio.Event().wait()
+    await state.moving.wait()
     if options.protocol == "p2p" and not ADDRESSES.fullmatch(request_id):
         os._exit(1)  # parse_request_id raises in the worker.
     if options.protocol == "sequential" and tokens(document) < 2:
@@ -241,7 +245,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def set_mode(request: web.Request) -> web.Response:
-    state.mode = (await request.json())["mode"]
+    state.become((await request.json())["mode"])
     return web.Response()
 
 
@@ -269,7 +273,7 @@ def run(given: Options) -> None:
     """Be an engine until killed."""
     global options, state
     options, state = given, State()
-    state.mode = given.mode
+    state.become(given.mode)
     asyncio.run(serve())
 
 

@@ -26,6 +26,12 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.router.fake_engine"])
 
 
+# Making a TLS context takes longer than a request.
+CLIENT = httpx.Client(
+    verify=False, timeout=30, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
+)
+
+
 def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
@@ -64,10 +70,10 @@ class Engine:
         self.process.join()
 
     def become(self, mode: str) -> None:
-        httpx.post(f"{self.url}/mode", json={"mode": mode}, timeout=10).raise_for_status()
+        CLIENT.post(f"{self.url}/mode", json={"mode": mode}).raise_for_status()
 
     def tell(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.url}/fake", timeout=10).json()
+        found: dict[str, Any] = CLIENT.get(f"{self.url}/fake").json()
         return found
 
     def seen(self) -> list[dict[str, Any]]:
@@ -128,7 +134,7 @@ class Service:
 
     def state(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = httpx.get(f"{self.url}/pdinfra/members", timeout=10).json()
+            found: dict[str, Any] = CLIENT.get(f"{self.url}/pdinfra/members").json()
         except httpx.TransportError:
             return {"active": [], "members": [], "wanted": [], "in_flight": 0}
         return found
@@ -148,14 +154,14 @@ class Service:
         return self.send(path, document)
 
     def send(self, path: str, document: dict[str, Any]) -> httpx.Response:
-        return httpx.post(self.url + path, json=document, timeout=30)
+        return CLIENT.post(self.url + path, json=document)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=30)
+        return CLIENT.get(self.url + path)
 
     def figure(self, name: str) -> float:
         """Return the sum of a metric's samples."""
-        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10).text
+        text = CLIENT.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
     def stop(self) -> None:
