@@ -35,6 +35,9 @@ STALL_SECONDS = 60.0
 """A warm engine may show no progress for 30 s (NIXL's lease after a crash, UCX's first transfer;
 both measured) and compile for up to 70 s (dynamo PR 14735), and a chunk of a long prompt takes a
 slow CPU a while. A late find costs some requests a wait, a wrong one all that are in hand."""
+CONNECT_SECONDS = 30.0
+"""Thousands of clients at once keep a well engine, or this process, from connecting for 5 s
+(measured). A host that is gone is found by the watch, which ends the wait for it sooner."""
 KEPT_SECONDS = 3.0
 """vLLM closes an idle connection after 5 s: nothing is sent on one that is about to go."""
 
@@ -100,7 +103,7 @@ async def run(options: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     session = ClientSession(
-        timeout=ClientTimeout(total=None, sock_connect=5),
+        timeout=ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
         connector=TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
         cookie_jar=DummyCookieJar(),
         auto_decompress=False,

@@ -21,6 +21,8 @@ from pdinfra_router.warmup import WarmUp
 
 SILENT_TIMES = 3
 """A busy engine may miss one look at /health, of 5 s each."""
+LATE_SECONDS = 1.0
+"""When this process itself is behind by so much, nobody's silence proves anything."""
 STEADY_SECONDS = 300.0
 """A member that served so long is let in at once after a fault; others wait longer each time."""
 PAUSE_SECONDS = 60.0
@@ -213,7 +215,10 @@ class Watch:
         probe: asyncio.Task[str] | None = None
         try:
             while True:
+                due = time.monotonic() + seconds
                 await asyncio.sleep(seconds)
+                if time.monotonic() - due > LATE_SECONDS:
+                    continue
                 fault = await health(self._session, seat.member)
                 silent = silent + 1 if fault == SILENT else 0
                 if fault and (fault != SILENT or silent >= SILENT_TIMES):
