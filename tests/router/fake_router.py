@@ -1,7 +1,7 @@
 """FAKE vllm-router: answers with the names of its members. Not the real thing.
 
 A prompt's first word says what happens, as vllm-router 0.1.17 was seen to do it: ``slow`` streams
-for two seconds, ``break`` breaks off, ``endless`` ends a stream without its last event, ``empty``
+for a second, ``break`` breaks off, ``endless`` ends a stream without its last event, ``empty``
 answers with nothing, ``away`` is its 500 while decode is down, ``crash`` prefill's own 500,
 ``riddle`` its 422, ``long`` and ``fault`` an engine's 400 and 500, ``big`` streams 64 MB, ``hang``
 answers nothing before its client leaves, ``addressed`` is an error that tells where an engine is.
@@ -109,7 +109,7 @@ async def stream(
     if words[0] == "slow":
         for n in range(20):
             await say({"choices": [{"index": 0, "text": f"{n} "}]})
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
     if words[0] == "big":
         for _ in range(1024):
             await say({"choices": [{"index": 0, "text": "x" * (64 << 10)}]})

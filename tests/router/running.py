@@ -67,6 +67,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a front that ended its connections."""
+
 
 @dataclass
 class Running:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdinfra_router.errors import RefusedError, hidden, mended
@@ -13,6 +13,7 @@ from pdinfra_router.members import Member
 from pdinfra_router.routers import arguments
 
 
+@settings(max_examples=50, deadline=None)
 @given(status=st.integers(400, 599), body=st.binary(max_size=200))
 def test_whatever_comes_is_an_error_of_openais(status: int, body: bytes) -> None:
     found = mended(status, body)

@@ -18,7 +18,7 @@ from tests.router.running import ASKED, DUMB, SICK, Running, free_ports, running
 
 @pytest.fixture
 def front(tmp_path: Path) -> Iterator[Running]:
-    with running(tmp_path, "--sick-seconds", "1", "--stall-seconds", "2") as service:
+    with running(tmp_path, "--sick-seconds", "1", "--stall-seconds", "1") as service:
         yield service
 
 
@@ -27,7 +27,7 @@ def port(member: tuple[str, str, str]) -> int:
 
 
 class Slow:
-    """A stream of two seconds that runs meanwhile."""
+    """A stream of a second that runs meanwhile."""
 
     def __init__(self, front: Running) -> None:
         self.text = ""

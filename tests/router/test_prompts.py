@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdinfra_router import prompts, sse
 
 TEXTS = st.lists(st.text(min_size=1), min_size=1, max_size=8)
+FEW = settings(max_examples=40, deadline=None)
 IDS = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), min_size=1, max_size=8)
 
 
@@ -25,6 +26,7 @@ def part(number: int, each: int, used: int) -> dict[str, Any]:
     return {"id": f"id{number}", "created": number, "choices": choices, "usage": usage}
 
 
+@FEW
 @given(prompt=TEXTS | IDS, n=st.integers(1, 4))
 def test_each_prompt_is_asked_alone_and_nothing_else_changes(prompt: list[Any], n: int) -> None:
     document = {"model": "m", "prompt": prompt, "n": n, "best_of": 4, "seed": 7}
@@ -33,11 +35,13 @@ def test_each_prompt_is_asked_alone_and_nothing_else_changes(prompt: list[Any], 
     assert all({**each, "prompt": prompt} == document for each in asked)
 
 
+@FEW
 @given(ids=st.lists(st.integers(0, 9), min_size=1))
 def test_one_list_of_ids_is_one_prompt(ids: list[int]) -> None:
     assert prompts.singles({"prompt": ids}) == [{"prompt": ids}]
 
 
+@FEW
 @given(used=st.lists(st.integers(0, 1000), min_size=1, max_size=9), each=st.integers(1, 4))
 def test_whole_answers_are_joined_in_the_prompts_order(used: list[int], each: int) -> None:
     one = prompts.joined([part(n, each, tokens) for n, tokens in enumerate(used)], each)
@@ -49,6 +53,7 @@ def test_whole_answers_are_joined_in_the_prompts_order(used: list[int], each: in
     assert (one["id"], one["created"]) == ("id0", 0)
 
 
+@FEW
 @given(data=st.data(), count=st.integers(1, 5), each=st.integers(1, 3))
 def test_streams_in_any_order_are_the_text_that_each_would_be(
     data: st.DataObject, count: int, each: int
@@ -82,6 +87,7 @@ def test_streams_in_any_order_are_the_text_that_each_would_be(
     assert usage["usage"]["total_tokens"] == count * (count + 1) / 2
 
 
+@FEW
 @given(
     documents=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=9)), max_size=6),
     cuts=st.lists(st.integers(0, 300), max_size=9),
