@@ -140,6 +140,24 @@ def test_a_zipped_body_counts_by_what_it_holds(front: Running) -> None:
     error(httpx.post(url, content=large, headers=headers), 413)
 
 
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Length: 8", b"a secret"),
+        (b"Transfer-Encoding: chunked", b"a secret\r\nx\r\n"),
+        (b"Content-Length: nonsense", b"a secret"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_400_and_not_logged(
+    front: Running, head: bytes, body: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", int(front.url.rsplit(":", 1)[1]))) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + body)
+        client.settimeout(5)
+        assert client.recv(65536).split()[1] == b"400"
+    assert "secret" not in front.log.read_text()
+
+
 def test_a_body_that_does_not_come_is_408_and_holds_nobody_up(front: Running) -> None:
     with socket.create_connection(("127.0.0.1", int(front.url.rsplit(":", 1)[1]))) as client:
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")

@@ -138,6 +138,8 @@ async def run(options: argparse.Namespace) -> int:
 def main() -> None:
     """Run with the process's own arguments."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s front: %(message)s")
+    # It quotes what it cannot read, and that may be a prompt; the entry logs its own faults itself.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Every request in hand holds a client's connection and at least one to the inside.
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

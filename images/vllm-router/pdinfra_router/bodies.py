@@ -23,7 +23,7 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: web.Request) -> AsyncIterator[bytes]:
-        """Give a body, counted until the block ends. Raises RefusedError: 413, 408 or 503."""
+        """Give a body, counted until the block ends. Raises RefusedError: 400, 408, 413, 503."""
         if (request.content_length or 0) > self.one:
             raise self._large()
         mine = 0
@@ -40,6 +40,8 @@ class Bodies:
                 raise RefusedError(
                     408, f"the body did not come within {self.seconds:g} s", code="timeout"
                 ) from None
+            except web.RequestPayloadError:
+                raise RefusedError(400, "the body cannot be read", code="invalid_body") from None
             body = b"".join(parts)
             parts.clear()
             yield body
