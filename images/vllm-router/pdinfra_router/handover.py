@@ -16,6 +16,8 @@ from pdinfra_router.routers import Slot, Slots
 
 READY_SECONDS = 60.0
 """A vllm-router whose members all answer is ready within 2 s (measured)."""
+REMEMBERS = {"mooncake"}
+"""vllm-router asks a bootstrap server for its engine's id once; one that was away has another."""
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +70,7 @@ class Handover:
         self._session = session
         self._pace = pace
         self._sick: set[Member] = set()
+        self._stale: set[Member] = set()
         self._sick_at = float("-inf")
 
     async def watch(self, seconds: float) -> None:
@@ -84,10 +87,11 @@ class Handover:
         now = active.members if active else ()
         wanted, well = self._wellness.wanted(), self._wellness.well()
         self._sick &= set(wanted)
-        if well == now or not serves(well):
+        fell = {member for member in now if member in wanted and member not in well}
+        self._stale |= fell if self._protocol in REMEMBERS else set()
+        if (well == now and not self._stale) or not serves(well):
             # The last of a role stays: vllm-router answers as soon as it does.
             return
-        fell = {member for member in now if member in wanted and member not in well}
         joined = {member for member in well if member not in now}
         left = {member for member in now if member not in wanted}
         for_health = not left and joined <= self._sick
@@ -95,6 +99,7 @@ class Handover:
             return
         if await self._hand_over(well):
             self._sick = (self._sick | fell) - set(well)
+            self._stale.clear()
             self._sick_at = time.monotonic() if for_health else self._sick_at
 
     async def _hand_over(self, target: tuple[Member, ...]) -> bool:
