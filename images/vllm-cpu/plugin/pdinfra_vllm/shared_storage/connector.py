@@ -29,11 +29,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorBase_V1,
     KVConnectorMetadata,
@@ -195,7 +197,7 @@ class SharedStorageConnector(KVConnectorBase_V1):
         last = load.first + len(load.block_ids)
         try:
             for layer, cache in self._caches.items():
-                stored = load_file(folder / f"{layer}.safetensors")["kv_cache"]
+                stored = _read(folder / f"{layer}.safetensors")
                 if stored.dtype != cache.dtype or stored.shape[1:] != cache.shape[1:]:
                     raise ValueError(f"{layer} is of another shape or type")
                 cache[load.block_ids] = stored[load.first : last]
@@ -212,8 +214,7 @@ class SharedStorageConnector(KVConnectorBase_V1):
 
         def write(folder: Path) -> None:
             for layer, cache in self._caches.items():
-                tensors = {"kv_cache": cache[store.block_ids].contiguous()}
-                save_file(tensors, folder / f"{layer}.safetensors")
+                _write(folder / f"{layer}.safetensors", cache[store.block_ids].contiguous())
 
         try:
             self._folders.store(store.prompt, self._rank, write)
@@ -227,3 +228,25 @@ class SharedStorageConnector(KVConnectorBase_V1):
         metadata = self._get_connector_metadata()
         assert isinstance(metadata, StepMetadata)
         return metadata.step
+
+
+def _write(file: Path, tensor: torch.Tensor) -> None:
+    save_file({"kv_cache": tensor}, file, metadata={"crc32": _checksum(tensor)})
+
+
+def _read(file: Path) -> torch.Tensor:
+    """Return a file's tensor.
+
+    Raises:
+        ValueError: It is not what was written, as after a crash of the host.
+        Exception: Whatever else safetensors finds wrong.
+    """
+    with safe_open(file, framework="pt") as opened:
+        tensor = opened.get_tensor("kv_cache")
+        if opened.metadata()["crc32"] != _checksum(tensor):
+            raise ValueError(f"{file.name} has another checksum")
+    return tensor
+
+
+def _checksum(tensor: torch.Tensor) -> str:
+    return f"{zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy()):08x}"

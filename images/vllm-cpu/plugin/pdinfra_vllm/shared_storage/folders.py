@@ -97,10 +97,12 @@ class Folders:
 
     def _prompts(self) -> Iterator[tuple[float, int, str]]:
         """Yield when each prompt was stored, its size in bytes and its name."""
-        for rank in self._engine.glob("*/*"):
+        for prompt in self._engine.glob("*"):
             with contextlib.suppress(OSError):
-                size = sum(file.stat().st_size for file in rank.iterdir())
-                yield rank.stat().st_mtime, size, rank.parent.name
+                stored = [rank.stat().st_mtime for rank in prompt.iterdir()]
+                size = sum(file.stat().st_size for file in prompt.glob("*/*"))
+                if stored:
+                    yield max(stored), size, prompt.name
 
     def _sweep(self) -> None:
         """Remove what writers and removers left that did not come to their end."""
@@ -110,6 +112,7 @@ class Folders:
                 with contextlib.suppress(OSError):
                     if now - remains.stat().st_mtime > _ABANDONED_S:
                         shutil.rmtree(remains)
+                        remains.parent.rmdir()
 
     def _aside(self, final: Path, suffix: str) -> Path:
         """Return a name next to the final one that nobody else has."""
