@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -218,11 +219,17 @@ class SharedStorageConnector(KVConnectorBase_V1):
 
         try:
             self._folders.store(store.prompt, self._rank, write)
-            if self._stores % _CLEAN_EVERY == 0:
-                self._folders.clean(self._most_bytes)
         except Exception as error:
             _logger.warning("KV of a prompt cannot be stored: %s", error)
+        if self._stores % _CLEAN_EVERY == 0 and self._rank == keys.rank_name(0, 0):
+            threading.Thread(target=self._clean, name="pdinfra-clean", daemon=True).start()
         self._stores += 1
+
+    def _clean(self) -> None:
+        """Keep the folder small; no step waits for it, because a folder on NFS may be slow."""
+        taken = self._folders.clean(self._most_bytes)
+        if taken:
+            _logger.info("KV of %d prompts made room for newer ones", taken)
 
     def _step(self) -> Step:
         metadata = self._get_connector_metadata()
