@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
+from multidict import CIMultiDict
 
+from pdinfra_router import protocols
+from pdinfra_router.members import Member
+from pdinfra_router.protocols import Message, Order
 from tests.router.service import serving
 
 PROTOCOLS = ("nixl", "mooncake", "sequential", "p2p")
@@ -79,3 +86,38 @@ def test_what_is_no_completion_goes_to_a_decode_as_it_is(tmp_path: Path) -> None
         counted = service.send("/tokenize", {"model": "tiny", "prompt": "a b c"})
         assert counted.json() == {"count": 3}
         assert service.get("/health").status_code == 200
+
+
+def member(name: str, role: str, kv: str) -> Member:
+    return Member(name, role, f"http://{name}:8000", kv)
+
+
+async def planned(protocol: str, decode_kv: str) -> tuple[dict[str, object], Message]:
+    """Return what prefill is sent, parsed, and what decode is sent."""
+    body = b'{"model": "m", "prompt": "x", "max_tokens": 9, "stream": true}'
+    order = Order("/v1/completions", CIMultiDict(), body, json.loads(body), "id-1")
+    prefill, decode = member("p", "prefill", ""), member("d", "decode", decode_kv)
+    async with ClientSession() as session:
+        plan = await protocols.PROTOCOLS[protocol].plan(session, order, prefill, decode)
+    sent: dict[str, object] = json.loads(plan.prefill.body)
+    return sent, plan.decode({})
+
+
+def test_lmcache_is_told_by_prefills_request_where_decode_takes_kv() -> None:
+    sent, second = asyncio.run(planned("lmcache", "10.0.0.2|5700,5701|5702,5703"))
+    assert sent["kv_transfer_params"] == {
+        "disagg_spec": {
+            "req_id": "id-1",
+            "receiver_host": "10.0.0.2",
+            "receiver_init_port": [5700, 5701],
+            "receiver_alloc_port": [5702, 5703],
+        }
+    }
+    assert (sent["max_tokens"], sent["stream"]) == (1, False)
+    assert json.loads(second.body)["max_tokens"] == 9
+
+
+def test_engines_of_pynccl_are_never_asked_alone() -> None:
+    sent, _ = asyncio.run(planned("pynccl", ""))
+    assert "kv_transfer_params" not in sent
+    assert not protocols.PROTOCOLS["pynccl"].alone

@@ -130,10 +130,33 @@ async def mooncake(session: ClientSession, order: Order, prefill: Member, decode
     return Plan(first, lambda _: second, together=True)
 
 
+async def lmcache(session: ClientSession, order: Order, prefill: Member, decode: Member) -> Plan:
+    """Tell prefill where decode takes KV: ``host|ports of its ranks|ports to allocate at``.
+
+    Source: lmcache 0.5.6, v1/storage_backend/pd_backend.py.
+    """
+    host, first, second = decode.kv.split("|")
+    spec = {
+        "req_id": order.request_id,
+        "receiver_host": host,
+        "receiver_init_port": [int(port) for port in first.split(",")],
+        "receiver_alloc_port": [int(port) for port in second.split(",")],
+    }
+    document = {**_prefill(order), "kv_transfer_params": {"disagg_spec": spec}}
+    return Plan(
+        _message(order, order.request_id, document),
+        lambda _: Message(_headers(order, order.request_id), order.body),
+    )
+
+
 PROTOCOLS = {
     "nixl": Protocol(nixl),
     "mooncake": Protocol(mooncake),
     "sequential": Protocol(sequential),
+    "lmcache": Protocol(lmcache),
+    # PyNcclConnector's decode waits until prefill has computed the same prompt, and prefill's
+    # buffer keeps what nobody fetches (vLLM v0.7.2, simple_buffer.py).
+    "pynccl": Protocol(sequential, alone=False),
     # P2pNcclConnector reads both addresses from every request's id and fails without.
     "p2p": Protocol(p2p, alone=False),
 }
