@@ -215,7 +215,8 @@ class Router(Frozen):
     """The OpenAI-compatible entry. ``url`` is the one that clients use.
 
     Its members are not part of its container: they are a file in ``members_dir`` on the host. A
-    ``static`` one is told its members when it starts; it is started after them.
+    ``static`` one is told its members when it starts; it is started after them. ``internal_port``
+    is 0 where no vllm-router runs behind it.
     """
 
     id: str = "router"

@@ -68,7 +68,7 @@ from pdinfra.planning.store import (
     store_ports,
     store_problems,
 )
-from pdinfra.stacks import STACKS, kv_transfer
+from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, Peers, StackModule, peers_of
 
 ENGINE_BYTES = int(1.9 * GIB)
@@ -164,7 +164,7 @@ def build(
         connector=service.connector,
         protocol=stack.protocol(service),
         model_name=_one_path(engines) if made else _served_name(inventory),
-        together=service.stack == "native" and kv_transfer.waits(service),
+        together=stack.together(service),
         convergeable=stack.convergeable(service),
         instances=() if made else instances,
         router=router,
@@ -200,17 +200,20 @@ def build(
 def _router(host: Host, members: Sequence[Member]) -> Router:
     """Return the router's place."""
     settings = host.settings
+    stack = STACKS[settings.stack]
+    # Those of vllm-router, where it answers.
+    inside = stack.vllm_router(settings, {member.role for member in members})
     return Router(
         host=host.name,
         url=url(_reachable(host), settings.router_port),
         port=settings.router_port,
         metrics_port=settings.router_metrics_port,
-        internal_port=settings.router_internal_port,
+        internal_port=settings.router_internal_port if inside else 0,
         container=f"pd-{settings.service}-router",
         members=tuple(members),
         members_dir=f"{HOME}/{settings.service}/router",
         drain_seconds=settings.drain_seconds,
-        static=STACKS[settings.stack].static,
+        static=stack.static,
     )
 
 

@@ -74,7 +74,7 @@ def router_ports(router: Router, address: str) -> list[ListenPort]:
                 owner=router.id,
                 purpose="internal",
             )
-            for n in range(ROUTER_INTERNAL_PORTS)
+            for n in range(ROUTER_INTERNAL_PORTS if router.internal_port else 0)
         ),
     ]
 

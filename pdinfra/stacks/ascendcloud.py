@@ -8,7 +8,7 @@ the hosts were looked at (planning/finish.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -81,6 +81,14 @@ class AscendCloudStack:
     def protocol(self, service: HostSettings) -> str:
         """Return that the scheduler alone knows it."""
         return "ascendcloud"
+
+    def together(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
+
+    def vllm_router(self, service: HostSettings, roles: Collection[Role]) -> bool:
+        """Return False."""
+        return False
 
     def kv_ports(self, service: HostSettings, role: Role) -> int:
         """Return 0: they are the bundle's own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -151,6 +151,14 @@ class StackModule(Protocol):
         """Return how a request is handed from prefill to decode (see verify)."""
         ...
 
+    def together(self, service: HostSettings) -> bool:
+        """Tell whether engines find each other only when they start."""
+        ...
+
+    def vllm_router(self, service: HostSettings, roles: Collection[Role]) -> bool:
+        """Tell whether vllm-router answers behind the entry. roles: of the engines."""
+        ...
+
     def kv_ports(self, service: HostSettings, role: Role) -> int:
         """Return how many ports each rank opens for its connector. service: of its host."""
         ...
@@ -230,7 +238,6 @@ def front(router: Router, host: Host, bind: str, entry: Entry) -> Launch:
         "--host", bind,
         "--port", str(router.port),
         "--metrics-port", str(router.metrics_port),
-        "--internal-port", str(router.internal_port),
         "--members", f"{router.members_dir}/{MEMBERS_FILE}",
         "--drain-seconds", str(router.drain_seconds),
         "--protocol", entry.protocol,
@@ -240,6 +247,7 @@ def front(router: Router, host: Host, bind: str, entry: Entry) -> Launch:
     if not entry.by_vllm_router:
         return Launch((*own, "--policy", host.settings.router_policy))
     command = [
+        "--internal-port", str(router.internal_port),
         "--",
         "vllm-router",
         "--policy", host.settings.router_policy,

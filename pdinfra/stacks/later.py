@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory, Role, Stack
 from pdinfra.model.plan import Router
@@ -37,6 +37,14 @@ class LaterStack:
     def protocol(self, service: HostSettings) -> str:
         """Return the stack's name: verify knows no protocol for it yet."""
         return self.name
+
+    def together(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
+
+    def vllm_router(self, service: HostSettings, roles: Collection[Role]) -> bool:
+        """Return False."""
+        return False
 
     def kv_ports(self, service: HostSettings, role: Role) -> int:
         """Return one, but for mixed engines."""

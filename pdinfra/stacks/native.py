@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory, Role
 from pdinfra.model.plan import Router
@@ -51,6 +51,14 @@ class NativeStack:
         """Return the protocol of the connector, or of what is inside MultiConnector."""
         return kv_transfer.protocol_of(service)
 
+    def together(self, service: HostSettings) -> bool:
+        """Tell it by the version table."""
+        return kv_transfer.waits(service)
+
+    def vllm_router(self, service: HostSettings, roles: Collection[Role]) -> bool:
+        """Return True where it speaks the connector's protocol, and for mixed engines."""
+        return set(roles) == {"mixed"} or kv_transfer.by_vllm_router(service)
+
     def kv_ports(self, service: HostSettings, role: Role) -> int:
         """Return the ports of the connectors, by the version table."""
         if role == "mixed":
@@ -81,11 +89,12 @@ class NativeStack:
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
         """Return the entry, with `vllm-router` behind it where that speaks the protocol."""
         service = host.settings
-        if all(engine.instance.role == "mixed" for engine in engines):
+        roles = {engine.instance.role for engine in engines}
+        if roles == {"mixed"}:
             return front(router, host, bind, Entry())
         entry = Entry(
             protocol=kv_transfer.protocol_of(service),
-            by_vllm_router=kv_transfer.by_vllm_router(service),
+            by_vllm_router=self.vllm_router(service, roles),
             shortest=kv_transfer.shortest(service),
         )
         return front(router, host, bind, entry)

@@ -8,7 +8,7 @@ that begins alike, on any host.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +62,14 @@ class YuanrongStack:
     def protocol(self, service: HostSettings) -> str:
         """Return the connector's protocol from the version table."""
         return connectors()[service.connector].protocol or "none"
+
+    def together(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
+
+    def vllm_router(self, service: HostSettings, roles: Collection[Role]) -> bool:
+        """Return True."""
+        return True
 
     def kv_ports(self, service: HostSettings, role: Role) -> int:
         """Return one, but for mixed engines."""
