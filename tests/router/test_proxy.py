@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import ClientSession, TCPConnector
 
 from tests.router.service import CLIENT, Service, serving, until
 
@@ -229,6 +232,42 @@ def test_a_slow_client_holds_nobody_up(service: Service) -> None:
         assert events(service)[-1] == "[DONE]"
         assert service.active() == ["p0", "d0"]
         assert [line for line in lines if line][-1] == "data: [DONE]"
+
+
+def test_clients_beyond_the_limit_get_503_at_once_and_the_others_their_answers(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, "nixl", "--max-requests", "50", "--stall-seconds", "30") as service:
+        _, d0, _ = service.up("p0", "d0", "d1")
+        d0.become("hang")
+        service.engines["d1"].become("hang")
+        statuses = asyncio.run(flood(service, 1000, until_refused=950))
+        assert statuses == Counter({200: 50, 503: 950})
+        assert service.active() == ["p0", "d0", "d1"]
+        assert service.post().status_code == 200
+
+
+async def flood(service: Service, clients: int, until_refused: int) -> Counter[int]:
+    """Ask with so many at once; the decodes go on when so many were refused."""
+    statuses: Counter[int] = Counter()
+    document = {"model": "tiny", "prompt": "one two three", "max_tokens": 5}
+    connector = TCPConnector(limit=0, force_close=True)
+    async with ClientSession(connector=connector) as session:
+
+        async def one() -> None:
+            async with session.post(f"{service.url}/v1/completions", json=document) as answer:
+                await answer.read()
+                assert answer.status == 200 or answer.headers["Retry-After"]
+                statuses[answer.status] += 1
+                if statuses[503] == until_refused and answer.status == 503:
+                    for name in ("d0", "d1"):
+                        url = f"{service.engines[name].url}/mode"
+                        await session.post(url, json={"mode": "well"})
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            for _ in range(clients):
+                tasks.create_task(one())
+    return statuses
 
 
 def test_what_an_engine_refuses_reaches_the_client(service: Service) -> None:

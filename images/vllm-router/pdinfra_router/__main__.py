@@ -60,7 +60,7 @@ def arguments(words: list[str]) -> argparse.Namespace:
         "--stall-seconds", type=float, default=STALL_SECONDS, help="silence that takes a member out"
     )
     add("--sick-seconds", type=float, default=30.0, help="least between handovers for sickness")
-    add("--max-requests", type=int, default=8192, help="in hand; others get 503")
+    add("--max-requests", type=int, default=4096, help="in hand; others get 503")
     add("--max-body-bytes", type=int, default=64 << 20, help="a million tokens are about 4 MB")
     add("--max-bodies-bytes", type=int, default=1 << 30, help="of all requests in hand")
     add("--body-seconds", type=float, default=60.0, help="for a client to send its body")
