@@ -164,6 +164,14 @@ class Service:
         text = CLIENT.get(f"http://127.0.0.1:{self.metrics_port}/metrics").text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
+    def clear(self) -> None:
+        """Let all members go, and end them."""
+        self.name()
+        for engine in self.engines.values():
+            engine.kill()
+        self.engines.clear()
+        until("all are gone", lambda: not self.state()["members"])
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         try:
