@@ -1,10 +1,11 @@
 """FAKE vllm-router: answers with the names of its members. Not the real thing.
 
-A prompt's first word says what happens, as vllm-router 0.1.17 was seen to do it: ``slow`` streams
-for a second, ``break`` breaks off, ``endless`` ends a stream without its last event, ``empty``
-answers with nothing, ``away`` is its 500 while decode is down, ``crash`` prefill's own 500,
-``riddle`` its 422, ``long`` and ``fault`` an engine's 400 and 500, ``big`` streams 64 MB, ``hang``
-answers nothing before its client leaves, ``addressed`` is an error that tells where an engine is.
+A prompt's first word says what happens, as vllm-router 0.1.17 was seen to do it: ``until PATH``
+streams until there is such a file, ``break`` breaks off, ``endless`` ends a stream without its last
+event, ``empty`` answers with nothing, ``away`` is its 500 while decode is down, ``crash`` prefill's
+own 500, ``riddle`` its 422, ``long`` and ``fault`` an engine's 400 and 500, ``big`` streams 64 MB,
+``hang`` answers nothing before its client leaves, ``addressed`` is an error that tells where an
+engine is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -78,7 +80,7 @@ async def answer(request: web.Request) -> web.StreamResponse:
         await asyncio.Event().wait()
     # So that requests of one client overlap.
     await asyncio.sleep(0.01)
-    if body.get("stream") or words[0] in ("slow", "break", "big"):
+    if body.get("stream") or words[0] in ("until", "break", "big"):
         return await stream(request, body, words)
     return web.json_response(document(body, " ".join(words)))
 
@@ -106,9 +108,9 @@ async def stream(
     async def say(chunk: dict[str, Any]) -> None:
         await response.write(f"data: {json.dumps({**head, **chunk})}\n\n".encode())
 
-    if words[0] == "slow":
-        for n in range(20):
-            await say({"choices": [{"index": 0, "text": f"{n} "}]})
+    if words[0] == "until":
+        while not Path(words[1]).exists():
+            await say({"choices": [{"index": 0, "text": "not yet "}]})
             await asyncio.sleep(0.05)
     if words[0] == "big":
         for _ in range(1024):
