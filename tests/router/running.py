@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -132,6 +133,14 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
+def free_row(count: int) -> int:
+    """Return the first of free ports in a row; at random, for other runs of tests look too."""
+    while True:
+        first = random.randrange(21000, 29000, count)
+        if is_free(*range(first, first + count)):
+            return first
+
+
 def is_free(*ports: int) -> bool:
     for port in ports:
         with socket.socket() as probe:
@@ -144,7 +153,7 @@ def is_free(*ports: int) -> bool:
 def running(folder: Path, *options: str) -> Iterator[Running]:
     """Run a front whose vllm-router is the fake one."""
     port, metrics = free_ports(2)
-    internal = next(p for p in range(21000, 29000, 8) if is_free(p, p + 1, p + 2, p + 3))
+    internal = free_row(4)
     file, log = folder / "members.json", folder / "front.log"
     words = [
         *("--host", "127.0.0.1", "--port", str(port), "--metrics-port", str(metrics)),
