@@ -143,6 +143,34 @@ def test_stream_has_text_and_usage() -> None:
 
 
 @pytest.mark.usefixtures("service")
+def test_a_list_of_prompts_is_answered_as_each_alone_would_be() -> None:
+    prompts = [f"{QUESTION} {n}" for n in range(4)]
+    alone = [ask(prompt=prompt).json()["choices"][0]["text"] for prompt in prompts]
+    together = ask(prompt=prompts)
+    assert together.status_code == 200
+    choices = together.json()["choices"]
+    assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
+    assert [choice["text"] for choice in choices] == alone
+    assert len(set(alone)) > 1
+
+
+@pytest.mark.usefixtures("service")
+def test_errors_are_openais_and_name_nothing_of_the_inside() -> None:
+    wrong = [
+        httpx.post(f"{URL}/v1/completions", content=b"{", timeout=20),
+        ask(prompt=7),
+        ask(model="nobody"),
+        ask(prompt=[1] * 20000),
+        httpx.get(f"{URL}/v1/nothing", timeout=20),
+    ]
+    assert [each.status_code for each in wrong] == [400, 400, 404, 400, 404]
+    for each in wrong:
+        assert each.json()["error"]["message"]
+        assert "8100" not in each.text
+        assert "8200" not in each.text
+
+
+@pytest.mark.usefixtures("service")
 def test_logprobs_do_not_kill_the_engine() -> None:
     before = identities()
     assert ask(logprobs=1).status_code == 200
