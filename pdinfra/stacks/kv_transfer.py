@@ -70,12 +70,12 @@ def protocol_of(service: HostSettings) -> str:
 def launch(base: Launch, engine: Engine, service: HostSettings, peers: Peers) -> Launch:
     """Return an engine that hands KV over. Raises VersionError for what problems() refuses."""
     values = values_of(engine, service, peers)
-    children = [(row, _part(row, engine)) for row in rows_of(service)]
+    children = [(row, _part(row, engine, service)) for row in rows_of(service)]
     configs = [_config(row, part, engine, values) for row, part in children]
     config = configs[0]
     if service.connector == MULTI:
         outer = variant(MULTI, version_of(service))
-        config = _config(outer, _part(outer, engine), engine, values)
+        config = _config(outer, _part(outer, engine, service), engine, values)
         config["kv_connector_extra_config"] = {"connectors": configs}
     env = dict(base.env)
     args: list[str] = []
@@ -117,15 +117,20 @@ def with_sizes(engine: Engine, service: HostSettings) -> Engine:
     settings, rows = engine.settings, rows_of(service)
     if engine.accelerator == "cpu" and any(row.shared for row in rows):
         settings = replace(settings, block_size=settings.block_size or CPU_BLOCK)
-    if any(row.whole for row in rows):
+    if is_stock(service) and any(row.whole for row in rows):
         step = settings.max_num_batched_tokens or settings.max_model_len
         settings = replace(settings, max_num_batched_tokens=step)
     return replace(engine, settings=settings)
 
 
+def is_stock(service: HostSettings) -> bool:
+    """Tell whether the engines' image is another one than pdinfra's own."""
+    return service.accelerator != "cpu" or service.image is not None
+
+
 def shortest(service: HostSettings) -> int:
     """Return the fewest tokens that a prompt may have: pdinfra's own image takes any."""
-    if service.accelerator == "cpu" and service.image is None:
+    if not is_stock(service):
         return 0
     names = inside(service)
     return max((row.shortest for row in variants() if row.connector in names), default=0)
@@ -152,6 +157,9 @@ def values_of(engine: Engine, service: HostSettings, peers: Peers) -> dict[str, 
         "address": engine.address,
         "port": instance.port,
         "kv_port": instance.kv_port,
+        "side_port": instance.kv_port + 1,
+        "rpc_port": instance.kv_port + 1 + instance.tensor_parallel_size,
+        "kv_last": instance.kv_port + instance.kv_ports - 1,
         "kv_first": ",".join(map(str, ports[:half])),
         "kv_second": ",".join(map(str, ports[half:])),
         "id": instance.id,
@@ -179,12 +187,10 @@ def filled(value: Any, values: Mapping[str, Any]) -> Any:
     return value.format_map(values)
 
 
-def _part(row: Variant, engine: Engine) -> Part:
-    """Return what a row tells an engine of this role on this accelerator."""
-    parts: Sequence[Part] = [
-        row,
-        *(row.parts[key] for key in (engine.accelerator, engine.instance.role) if key in row.parts),
-    ]
+def _part(row: Variant, engine: Engine, service: HostSettings) -> Part:
+    """Return what a row tells an engine of this role on this accelerator and image."""
+    keys = [engine.accelerator, engine.instance.role, *(["stock"] if is_stock(service) else [])]
+    parts: Sequence[Part] = [row, *(row.parts[key] for key in keys if key in row.parts)]
     config: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     environment: dict[str, str] = {}

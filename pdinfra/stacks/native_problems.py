@@ -42,7 +42,8 @@ def problems(inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
     if not found and rows:
         found += _pairs(next(iter(rows.values())), paired)
         found += _equal_sizes(next(iter(rows.values())), paired)
-        found += _short_steps(next(iter(rows.values())), paired)
+        found += _short_steps(next(iter(rows.values())), paired, inventory.service)
+        found += _unlike(next(iter(rows.values())), paired, inventory.service)
     found += _policy(inventory, paired=bool(paired))
     settings = {host.name: host.settings for host in inventory.hosts}
     peers = len(paired)
@@ -147,9 +148,41 @@ def _equal_sizes(rows: Sequence[Variant], engines: Sequence[Engine]) -> Iterator
     )
 
 
-def _short_steps(rows: Sequence[Variant], engines: Sequence[Engine]) -> Iterator[Problem]:
+def _unlike(
+    rows: Sequence[Variant], engines: Sequence[Engine], service: HostSettings
+) -> Iterator[Problem]:
+    """Yield what keeps engines from finding each other's files, or mixes them up.
+
+    Source: pdinfra's own class names a folder by all of these; vLLM's own has one file for all
+    ranks (read in v0.32.0, example_connector.py).
+    """
+    row = next((row for row in rows if row.shared), None)
+    if row is None:
+        return
+    for name in ("tensor_parallel_size", "max_model_len", "block_size"):
+        own = name == "tensor_parallel_size"
+        seen = {getattr(e.instance if own else e.settings, name) for e in engines}
+        if len(seen) > 1:
+            yield Problem(
+                host="inventory",
+                thing=f"pd_{name}",
+                cause=f"{row.connector} finds KV of an engine like itself only, this differs",
+                fix=f"give all instances one {name}",
+            )
+        elif own and kv_transfer.is_stock(service) and seen != {1}:
+            yield Problem(
+                host="inventory",
+                thing=f"pd_{name}",
+                cause=f"vLLM's {row.connector} writes every rank's KV to one file",
+                fix="use nixl, or one card for each instance",
+            )
+
+
+def _short_steps(
+    rows: Sequence[Variant], engines: Sequence[Engine], service: HostSettings
+) -> Iterator[Problem]:
     """Yield engines that would compute a long prompt in several steps where one is needed."""
-    row = next((row for row in rows if row.whole), None)
+    row = next((row for row in rows if row.whole and kv_transfer.is_stock(service)), None)
     for engine in engines if row else ():
         settings = engine.settings
         longest, step = settings.max_model_len, settings.max_num_batched_tokens

@@ -312,19 +312,22 @@ def test_p2p_names_each_engine_and_gives_the_router_their_addresses() -> None:
 def test_mooncake_on_cpu_moves_by_tcp_and_prefill_tells_where_to_ask() -> None:
     made = plan(TWO_HOSTS, {"pd_connector": "mooncake"})
     _, config = ours(made, "prefill-a-0")
-    assert config["kv_connector_extra_config"]["mooncake_protocol"] == "tcp"
-    assert specs(made)["prefill-a-0"].env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] == "5600"
-    assert "VLLM_MOONCAKE_BOOTSTRAP_PORT" not in specs(made)["decode-b-0"].env
+    extra = config["kv_connector_extra_config"]
+    assert extra == {"mooncake_protocol": "tcp", "side_channel_port": 5601}
+    prefill, decode = specs(made)["prefill-a-0"].env, specs(made)["decode-b-0"].env
+    assert prefill["VLLM_MOONCAKE_BOOTSTRAP_PORT"] == "5600"
+    assert (prefill["MC_MIN_RPC_PORT"], prefill["MC_MAX_RPC_PORT"]) == ("5602", "5609")
+    assert "VLLM_MOONCAKE_BOOTSTRAP_PORT" not in decode
+    planned = {p.port for p in made.host("b").ports if p.owner == "decode-b-0"}
+    assert set(range(int(decode["MC_MIN_RPC_PORT"]), 5710)) <= planned
     assert {m.id: m.kv for m in made.router.members}["prefill-a-0"] == "http://a:5600"
     assert made.protocol == "mooncake"
 
 
-def test_shared_storage_on_cpu_has_small_blocks_whole_prompts_and_no_ports() -> None:
+def test_shared_storage_on_cpu_has_small_blocks_and_no_ports() -> None:
     made = plan(ONE_HOST, {"pd_connector": "shared-storage"})
     spec = specs(made)["decode-a-0"]
     assert option(spec, "--block-size") == "32"
-    assert option(spec, "--max-num-batched-tokens") == "8192"
-    assert "--no-enable-chunked-prefill" in spec.command
     assert not [p for p in made.host("a").ports if p.purpose == "KV side channel"]
     assert ours(made, "decode-a-0")[1]["kv_connector_extra_config"] == {
         "shared_storage_path": "/var/lib/pdinfra/pd/kv"
@@ -341,6 +344,31 @@ def test_the_router_refuses_what_would_kill_a_stock_image() -> None:
         "pd_max_model_len": 4096,
     }
     assert option(specs(plan(TWO_HOSTS, every))["router"], "--min-prompt-tokens") == "2"
+
+
+def test_engines_that_share_a_folder_are_alike() -> None:
+    every = {"pd_connector": "shared-storage", "pd_kv_path": "/srv/kv"}
+    for name, value in (("max_model_len", 4096), ("block_size", 64), ("tensor_parallel_size", 2)):
+        found = problems(TWO_HOSTS, every, b={f"pd_{name}": value})
+        assert f"pd_{name}" in {p.thing for p in found}
+
+
+def test_a_stock_engine_of_shared_storage_has_one_card() -> None:
+    every = {**NVIDIA, "pd_connector": "shared-storage", "pd_kv_path": "/srv/kv"}
+    found = problems(TWO_HOSTS, {**every, "pd_max_model_len": 99, "pd_tensor_parallel_size": 2})
+    assert "writes every rank's KV to one file" in only(found).cause
+
+
+def test_a_stock_engine_computes_a_prompt_whole() -> None:
+    every = {
+        **NVIDIA,
+        "pd_connector": "shared-storage",
+        "pd_kv_path": "/srv/kv",
+        "pd_max_model_len": 4096,
+    }
+    spec = specs(plan(TWO_HOSTS, every))["decode-b-0"]
+    assert option(spec, "--max-num-batched-tokens") == "4096"
+    assert "--no-enable-chunked-prefill" in spec.command
 
 
 def test_a_stock_engine_of_shared_storage_needs_to_know_its_longest_prompt() -> None:
