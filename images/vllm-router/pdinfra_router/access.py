@@ -23,6 +23,7 @@ REQUEST_ID = web.RequestKey("id", str)
 STREAM = web.RequestKey("stream", bool)
 _STARTED = web.RequestKey("started", float)
 _RESPONSE = web.RequestKey("response", web.StreamResponse)
+PROBES = frozenset({"/liveness", "/health", "/pdinfra/members"})
 log = logging.getLogger("pdinfra_router.access")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -80,7 +81,10 @@ class Access:
         self._metrics.seconds.labels(template(request)).observe(seconds)
         if end != "whole" and response is not None:
             self._metrics.broken.inc()
-        log.info(
+        # What looks in every few seconds would fill the log and hide the requests in it.
+        quiet = request.path in PROBES and status < 400
+        log.log(
+            logging.DEBUG if quiet else logging.INFO,
             "id=%s method=%s path=%s status=%d bytes=%d ms=%.1f stream=%s end=%s",
             request[REQUEST_ID],
             request.method,
