@@ -117,12 +117,17 @@ def _own_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+RESULT_CHARACTERS = 32 << 20
+"""ansible-runner empties larger results: then a healthy host looks like one that was not asked."""
+
+
 def environment() -> dict[str, str]:
     """Return what Ansible needs to find this repository and the tools beside this Python."""
     tools = str(Path(sys.executable).parent)
     return {
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
+        "MAX_EVENT_RES": str(RESULT_CHARACTERS),
         "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
 

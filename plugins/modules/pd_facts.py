@@ -140,9 +140,6 @@ FILES = (
     "/etc/ufw/ufw.conf",
     "/proc/meminfo",
     "/proc/1/comm",
-    "/proc/net/tcp",
-    "/proc/net/tcp6",
-    "/proc/net/route",
     "/proc/net/if_inet6",
     "/proc/sys/net/ipv4/ip_local_port_range",
     "/proc/sys/net/ipv4/ip_local_reserved_ports",
@@ -150,6 +147,13 @@ FILES = (
     "/usr/local/Ascend/firmware/version.info",
     "/run/pdinfra/ascend-reboot",
 )
+SOCKETS = ("/proc/net/tcp", "/proc/net/tcp6")
+KERNEL_TABLES = {**dict.fromkeys(SOCKETS, (3, "0A")), "/proc/net/route": (1, "00000000")}
+"""Of these only the rows with this value in a column are brought: what listens, default routes.
+
+A busy host has any number of connections, and ansible-runner empties a result of more than 700,000
+characters (MAX_EVENT_RES).
+"""
 DISKS = ("/", "/var", "/var/lib", "/var/lib/docker", "/var/cache")
 INFO = ("DockerRootDir", "HttpProxy", "HttpsProxy", "NoProxy")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -159,16 +163,16 @@ AT_BOOT = "/etc/systemd/system/multi-user.target.wants/docker.service"
 """What `systemctl enable docker` makes."""
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container")
 CHUNK = 1 << 16
+INDEX_BYTES = 64 << 20
+LINE = 1000
+"""Characters of a line of log that are brought."""
 RESOLVE_SECONDS = 3.0
 SIOCGIFCONF = 0x8912
 IFREQ_BYTES = 40
+LABELS = "pdinfra."
 MANIFEST = ".pdinfra-model.json"
-MODEL_TEXTS = (
-    "config.json",
-    "model.safetensors.index.json",
-    "pytorch_model.bin.index.json",
-    MANIFEST,
-)
+MODEL_TEXTS = ("config.json", MANIFEST)
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 NVIDIA_SMI = (
     "nvidia-smi",
@@ -218,6 +222,16 @@ def read_file(path: str, limit: int = 8 << 20) -> str | None:
         return None
 
 
+def kernel_table(path: str, column: int, value: str) -> str | None:
+    """Return a table's head and the rows with this value, or None where there is none to read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as rows:
+            head = next(rows, "")
+            return head + "".join(row for row in rows if row.split()[column] == value)
+    except OSError:
+        return None
+
+
 def log_tail(container: str, lines: int) -> list[str]:
     """Return a container's last log lines (stdout and stderr, Docker's frames taken off)."""
     data = docker("/containers/%s/logs?stdout=1&stderr=1&tail=%d" % (container, lines))
@@ -226,7 +240,8 @@ def log_tail(container: str, lines: int) -> list[str]:
         size = struct.unpack(">I", data[4:8])[0]
         text += data[8 : 8 + size]
         data = data[8 + size :]
-    return (text or data).decode("utf-8", "replace").splitlines()[-lines:]
+    last = (text or data).decode("utf-8", "replace").splitlines()[-lines:]
+    return [line[:LINE] for line in last]
 
 
 def containers(service: str, log_lines: int) -> list[dict[str, Any]]:
@@ -286,6 +301,8 @@ def engine(service: str, log_lines: int, containers_only: bool) -> dict[str, Any
             found["images"] = [
                 {key: image.get(key) for key in ("Id", "RepoTags", "RepoDigests")}
                 for image in docker_json("/images/json")
+                # Leftovers of builds, which have no name to be asked for and may be thousands.
+                if image.get("RepoTags") or image.get("RepoDigests")
             ]
     except PermissionError as error:
         found["error"] = {"kind": "denied", "text": str(error)}
@@ -317,7 +334,7 @@ def container_claims(container: str) -> list[dict[str, Any]]:
     claim = {
         "id": container,
         "name": inspect["Name"],
-        "labels": config.get("Labels") or {},
+        "labels": {k: v for k, v in (config.get("Labels") or {}).items() if k.startswith(LABELS)},
         "devices": [device["PathOnHost"] for device in host.get("Devices") or []],
         # Ascend's own Docker runtime gives devices by this variable instead.
         "visible": env.get("ASCEND_VISIBLE_DEVICES", ""),
@@ -340,7 +357,21 @@ def model(path: str) -> dict[str, Any]:
             # A dangling link counts as not there.
             continue
     texts = {name: read_file(os.path.join(path, name)) for name in MODEL_TEXTS if name in files}
+    texts.update({name: index(os.path.join(path, name)) for name in INDEXES if name in files})
     return {"error": None, "files": files, "texts": texts}
+
+
+def index(path: str) -> str | None:
+    """Return an index of weights with one tensor of each file: large models have 100,000 tensors.
+
+    What is no such index comes as it is.
+    """
+    text = read_file(path, INDEX_BYTES)
+    try:
+        files = {str(file): tensor for tensor, file in json.loads(text or "")["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return text and text[:CHUNK]
+    return json.dumps({"weight_map": {tensor: file for file, tensor in files.items()}})
 
 
 def delivered(path: str) -> list[str]:
@@ -355,11 +386,11 @@ def delivered(path: str) -> list[str]:
 def listeners(ports: set[int]) -> dict[str, dict[str, Any]]:
     """Return the listening sockets' inodes by port, with the process where it can be seen."""
     inodes = {}
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in (read_file(table) or "").splitlines()[1:]:
+    for table in SOCKETS:
+        for line in (kernel_table(table, *KERNEL_TABLES[table]) or "").splitlines()[1:]:
             fields = line.split()
             port = int(fields[1].rpartition(":")[2], 16)
-            if fields[3] == "0A" and port in ports:
+            if port in ports:
                 inodes["socket:[%s]" % fields[9]] = port
     result: dict[str, dict[str, Any]] = {}
     if not inodes:
@@ -535,7 +566,8 @@ def main() -> None:
             hostname=hostname,
             time=now,
             asked_at=wanted["asked_at"],
-            files={path: read_file(path) for path in FILES},
+            files={path: read_file(path) for path in FILES}
+            | {path: kernel_table(path, *rows) for path, rows in KERNEL_TABLES.items()},
             disk_free={path: free(path) for path in disks},
             inodes_free={path: free_inodes(path) for path in disks},
             archives=[path for path in wanted["archives"] if os.path.isfile(path)],

@@ -62,7 +62,10 @@ class Handler(BaseHTTPRequestHandler):
             "/containers/1/json": sick(),
             "/version": {"Version": "28.2.2"},
             "/info": {"DockerRootDir": ROOT_DIR, "Runtimes": {"runc": {}, "nvidia": {}}},
-            "/images/json": [{"Id": "sha256:1", "RepoTags": ["v:1"], "RepoDigests": None}],
+            "/images/json": [
+                {"Id": "sha256:1", "RepoTags": ["v:1"], "RepoDigests": None},
+                {"Id": "sha256:2", "RepoTags": [], "RepoDigests": None},
+            ],
         }
         path = self.path.partition("?")[0]
         data = LOG if path == "/containers/1/logs" else json.dumps(answers.get(path)).encode()
@@ -96,6 +99,7 @@ def test_engine_that_answers_brings_containers_images_and_its_version() -> None:
     assert docker_fact(raw).version == "28.2.2"
     assert docker_fact(raw).runtimes == ("nvidia", "runc")
     assert image_ids(raw) == {"v:1": "sha256:1"}
+    assert len(raw["images"]) == 1
 
 
 @pytest.mark.usefixtures("docker")
@@ -107,6 +111,15 @@ def test_sick_container_brings_its_last_log_lines_and_one_that_went_away_is_none
 @pytest.mark.usefixtures("docker")
 def test_only_as_many_log_lines_as_asked_for() -> None:
     assert pd_facts.log_tail("1", 1) == ["Fehler: zu groß"]
+
+
+@pytest.mark.usefixtures("docker")
+def test_line_of_log_without_an_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = b"x" * 1_000_000
+    monkeypatch.setattr(
+        f"{__name__}.LOG", bytes([1, 0, 0, 0]) + struct.pack(">I", len(long)) + long
+    )
+    assert pd_facts.log_tail("1", 1) == ["x" * pd_facts.LINE]
 
 
 def test_host_without_docker_is_told_from_one_where_it_is_stopped(
@@ -162,6 +175,28 @@ def test_whole_model_directory_is_read_whole(tmp_path: Path) -> None:
     assert (fact.heads, fact.kv_heads, fact.weight_bytes) == (8, 2, 100)
 
 
+def test_index_of_a_large_model_is_brought_by_its_files_alone(tmp_path: Path) -> None:
+    files = [f"model-{n}-of-3.safetensors" for n in (1, 2, 3)]
+    tensors = {f"model.layers.{n}.mlp.experts.weight": files[n % 3] for n in range(100_000)}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": tensors}))
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    for name in files[:2]:
+        (tmp_path / name).write_bytes(b"x")
+    raw = pd_facts.model(str(tmp_path))
+    assert len(json.dumps(raw)) < 10_000
+    assert model_fact(str(tmp_path), raw).missing == (files[2],)
+
+
+def test_index_that_is_none_is_told(tmp_path: Path) -> None:
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    (tmp_path / "model.safetensors.index.json").write_text("{broken")
+    fact = model_fact(str(tmp_path), pd_facts.model(str(tmp_path)))
+    assert fact.missing == ("model.safetensors.index.json that is valid JSON",)
+
+
 def test_link_to_a_weight_file_that_is_gone_counts_as_missing(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "tokenizer.json").write_text("{}")
@@ -183,6 +218,19 @@ def test_process_that_listens_on_a_port_is_found() -> None:
         port = server.getsockname()[1]
         assert pd_facts.listeners({port})[str(port)]["pid"] == os.getpid()
     assert pd_facts.listeners({port}) == {}
+
+
+def test_busy_host_brings_what_listens_and_none_of_its_connections(tmp_path: Path) -> None:
+    head = "  sl  local_address rem_address   st tx_queue\n"
+    row = (
+        "%5d: 0100007F:1F40 0100007F:%04X %s 00000000:00000000 00:00000000 00000000  1000  0 66 1\n"
+    )
+    busy = "".join(row % (n, n, "01") for n in range(1, 50_001))
+    table = tmp_path / "tcp"
+    table.write_text(head + row % (0, 0, "0A") + busy)
+    brought = pd_facts.kernel_table(str(table), *pd_facts.KERNEL_TABLES["/proc/net/tcp"])
+    assert brought == head + row % (0, 0, "0A")
+    assert pd_facts.kernel_table(str(tmp_path / "none"), 3, "0A") is None
 
 
 def test_files_of_the_kernel_are_read_that_refuse_a_large_read() -> None:
