@@ -58,6 +58,9 @@ class _Made:
 
 def rank_tables(inventory: Inventory) -> RankTables | None:
     """Return which tables the service's engines read, by version table; None if they read none."""
+    if not any({"prefill", "decode"} & {*h.roles} for h in inventory.hosts):
+        # Mixed engines hand nothing over, whatever the connector.
+        return None
     service = inventory.service
     image = next((h.settings.image for h in inventory.hosts if h.roles), None)
     row = rank_table(service.stack, service.connector, image or "")

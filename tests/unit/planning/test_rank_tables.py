@@ -79,6 +79,14 @@ def test_the_guides_files() -> None:
     }
 
 
+def test_mixed_engines_read_no_table_whatever_the_connector() -> None:
+    mixed = {"devices": [0, 1], "tensor_parallel_size": 2}
+    of = plan({"mixed": ["a"], "router": ["a"]}, {**DIST, "pd_mixed": mixed})
+    found = made(of)
+    assert of.rank_tables is None
+    assert (dict(found.tables), found.gaps) == ({}, ())
+
+
 def test_several_hosts_have_their_own_local_tables_and_one_merged_global() -> None:
     of = cloud()
     found = made(of)
