@@ -24,8 +24,6 @@ from pdinfra.model.problems import InvalidInventoryError, Problem
 PREFIX = "pd_"
 INTERNAL = frozenset(
     {
-        "pd_mode",
-        "pd_twin",
         "pd_planned",
         "pd_compared",
         "pd_observed",
@@ -44,7 +42,10 @@ INTERNAL = frozenset(
         "pd_pinged",
     }
 )
-"""Variables that pdinfra's own playbooks set; they are not the user's."""
+"""Variables that pdinfra's own playbooks register; they are not the user's.
+
+What a playbook is told besides (pd_mode, pd_twin) is none of them: in an inventory it is unknown.
+"""
 
 SECRET = "pd_hub_token"
 

@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -21,6 +22,7 @@ from pdinfra.planning.twin import mixed_twin
 from pdinfra.stacks import STACKS
 
 CONNECTION = ("ansible_host", "ansible_connection")
+TWIN = "pd_twin"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -37,9 +39,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         groups = {name: list(hosts) for name, hosts in variables["groups"].items()}
         try:
-            hostvars = _hostvars(variables["hostvars"], groups["all"])
+            told = load_extra_vars(self._loader)
+            hostvars = _hostvars(variables["hostvars"], groups["all"], {TWIN} & {*told})
             inventory = load(groups, hostvars)
-            if boolean(variables.get("pd_twin", False)):
+            if boolean(told.get(TWIN, False)):
                 inventory = mixed_twin(inventory)
             service = inventory.service.service
             state = operator_files.UNSEEN
@@ -54,14 +57,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return {**result, "changed": False, "plan": plan.dump()}
 
 
-def _hostvars(hostvars: Any, hosts: list[str]) -> dict[str, dict[str, Any]]:
-    """Return every host's own pd_ variables, templated, as plain JSON data."""
+def _hostvars(hostvars: Any, hosts: list[str], told: set[str]) -> dict[str, dict[str, Any]]:
+    """Return every host's own pd_ variables, templated, as plain JSON data.
+
+    told: extra variables, which every host has, that are no part of the inventory.
+    """
+    ours = INTERNAL | told
     found: dict[str, dict[str, Any]] = {}
     problems = []
     for host in hosts:
         mine = found.setdefault(host, {})
         for name in hostvars.raw_get(host):
-            if name in INTERNAL or not (name.startswith(PREFIX) or name in CONNECTION):
+            if name in ours or not (name.startswith(PREFIX) or name in CONNECTION):
                 continue
             try:
                 mine[name] = json.loads(json.dumps(hostvars[host][name]))

@@ -28,6 +28,8 @@ INVALID = [
     pytest.param(
         {"pd_router_prot": 8001}, ["pd_router_prot", "did you mean pd_router_port?"], id="misspelt"
     ),
+    pytest.param({"pd_twin": True}, ["pd_twin", "unknown variable"], id="ours to tell"),
+    pytest.param({"pd_mode": "look"}, ["pd_mode", "unknown variable"], id="ours to set in plays"),
     pytest.param(
         {"pd_decode": {"max_len": 5}}, ["pd_decode.max_len", "max_model_len"], id="misspelt inside"
     ),

@@ -33,7 +33,13 @@ def test_hosts_and_variables_of_others_are_none_of_our_business() -> None:
 
 
 def test_variables_of_our_own_playbooks_are_not_the_users() -> None:
-    assert inventory(every={"pd_mode": "look", "pd_planned": {}, "pd_observed": {}})
+    assert inventory(every={"pd_planned": {}, "pd_observed": {}})
+
+
+@pytest.mark.parametrize("name", ["pd_mode", "pd_twin"])
+def test_what_playbooks_are_told_cannot_be_set_in_an_inventory(name: str) -> None:
+    found = only(problems(every={name: True}))
+    assert (found.thing, found.cause) == (name, "unknown variable")
 
 
 @pytest.mark.parametrize(
