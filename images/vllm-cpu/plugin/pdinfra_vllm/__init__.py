@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import logging
 
-from pdinfra_vllm import connectors, core_pinning, idle_workers, progress_thread, yuanrong_load
+from pdinfra_vllm import (
+    connectors,
+    core_pinning,
+    idle_workers,
+    lost_pings,
+    progress_thread,
+    yuanrong_load,
+)
 
 # A child of vLLM's logger, which is the one that has a handler.
 _logger = logging.getLogger("vllm.pdinfra")
@@ -21,6 +28,7 @@ def register() -> None:
         "NIXL progress thread sleeps between polls": progress_thread.apply,
         "NIXL workers are not pinned to the last core": core_pinning.apply,
         "workers that wait sleep": idle_workers.apply,
+        "every ping wakes who sleeps": lost_pings.apply,
         "load format yuanrong is known": yuanrong_load.register,
     }
     applied = [what for what, apply in fixes.items() if apply()]
