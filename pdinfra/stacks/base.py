@@ -21,6 +21,8 @@ OFFLINE = {
 }
 """An engine reads its model from the host and tells nobody about it."""
 
+BIND, UNBOUND = "VLLM_CPU_OMP_THREADS_BIND", "nobind"
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -306,8 +308,20 @@ def _accelerator_env(engine: Engine) -> dict[str, str]:
     env = {
         "OMP_NUM_THREADS": str(settings.threads),
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        BIND: UNBOUND,
     }
     if is_loopback(engine.address):
         env["GLOO_SOCKET_IFNAME"] = "lo"
+    if engine.instance.tensor_parallel_size == 1 and _unbound(settings):
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return env
+
+
+def _unbound(settings: EngineSettings) -> bool:
+    """Tell whether the threads of a CPU engine stay where the kernel puts them.
+
+    Then its only worker needs no process of its own: vLLM gives it one on CPU for the sake of the
+    binding alone (0.32, vllm/platforms/cpu.py), unless VLLM_ENABLE_V1_MULTIPROCESSING is 0. In the
+    engine core it saves 0.4 GiB and the shared memory between the two (measured).
+    """
+    return settings.env.get(BIND, UNBOUND) == UNBOUND

@@ -254,6 +254,24 @@ def test_clients_are_told_an_address_that_they_can_use(bind: str, url: str) -> N
     assert option(specs(made)["router"], "--host") == bind
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "0"),
+        ({"pd_env": {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}}, "1"),
+        # vLLM binds threads of a worker's own process alone.
+        ({"pd_env": {"VLLM_CPU_OMP_THREADS_BIND": "auto"}}, None),
+        ({"pd_tensor_parallel_size": 2}, None),
+        (NVIDIA, None),
+    ],
+)
+def test_only_worker_of_a_cpu_engine_runs_in_its_core(
+    more: dict[str, Any], told: str | None
+) -> None:
+    env = specs(plan(every=more))["decode-a-0"].env
+    assert env.get("VLLM_ENABLE_V1_MULTIPROCESSING") == told
+
+
 def test_memory_of_a_host_is_the_sum_of_its_cpu_engines_and_the_router() -> None:
     host = plan(every={"pd_kv_cache_gib": 4}).host("a")
     assert host.memory > 2 * 4 * GIB
