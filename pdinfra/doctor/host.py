@@ -32,7 +32,7 @@ MEMORY = Rule(
     what="What is to be started fits into the memory that is free.",
     expected="as much free as the containers to start will use",
     fix="fewer instances on this host, a smaller pd_kv_cache_gib, or more memory",
-    source="measured: vLLM 0.32 on CPU uses 1.9 GiB besides KV cache and weights",
+    source="measured: vLLM 0.32 on CPU uses 1.1 GiB besides KV cache and weights",
 )
 DISK = Rule(
     id="disk",

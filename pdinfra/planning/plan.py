@@ -71,8 +71,10 @@ from pdinfra.planning.store import (
 from pdinfra.stacks import STACKS
 from pdinfra.stacks.base import Engine, Peers, StackModule, peers_of
 
-ENGINE_BYTES = int(1.9 * GIB)
-"""A CPU engine besides KV and weights: API server, core and worker (measured, vLLM 0.32)."""
+ENGINE_BYTES = int(1.3 * GIB)
+"""A CPU engine besides KV and weights: API server and core (measured, vLLM 0.32: 1.1 at most)."""
+WORKER_BYTES = int(0.6 * GIB)
+"""Each worker besides these, where it is a process of its own (measured)."""
 ROUTER_BYTES = GIB // 4
 """The front and, while members change, two vllm-router (measured: 60 and 82 MB)."""
 
@@ -384,11 +386,14 @@ def _mount_sources(containers: Sequence[Container], models: Sequence[Model]) -> 
 
 def _memory(engines: Sequence[Engine]) -> int:
     """Return the bytes that CPU engines will use, besides the weights."""
-    return sum(
-        ENGINE_BYTES + engine.settings.kv_cache_gib * GIB
-        for engine in engines
-        if engine.accelerator == "cpu"
-    )
+    return sum(_engine_memory(engine) for engine in engines if engine.accelerator == "cpu")
+
+
+def _engine_memory(engine: Engine) -> int:
+    """Return one CPU engine's bytes; each tensor-parallel rank has the KV memory asked for."""
+    ranks = engine.instance.tensor_parallel_size
+    workers = ranks * WORKER_BYTES if ranks > 1 else 0
+    return ENGINE_BYTES + workers + ranks * engine.settings.kv_cache_gib * GIB
 
 
 def _ports(engines: Sequence[Engine], host: Host, router: Router | None) -> list[ListenPort]:

@@ -85,7 +85,7 @@ def test_too_little_memory_says_what_is_free_and_what_is_needed() -> None:
     found = check("memory", of, facts(of, memory_available=4 * GIB))
     assert found.status == "fail"
     assert found.found == "4.0 GiB free"
-    assert found.expected == "20.1 GiB for containers to start"
+    assert found.expected == "18.9 GiB for containers to start"
     assert "pd_kv_cache_gib" in found.fix
 
 

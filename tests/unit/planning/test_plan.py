@@ -278,6 +278,11 @@ def test_memory_of_a_host_is_the_sum_of_its_cpu_engines_and_the_router() -> None
     assert plan(every=NVIDIA).host("a").memory < GIB
 
 
+def test_every_rank_of_a_cpu_engine_has_kv_memory_of_its_own() -> None:
+    more = {"pd_kv_cache_gib": 4, "pd_tensor_parallel_size": 2}
+    assert plan(every=more).host("a").memory > 2 * 2 * 4 * GIB
+
+
 def test_labels_let_a_container_be_found_again() -> None:
     container = plan().host("a").containers[0]
     assert container.labels["pdinfra.service"] == "pd"
