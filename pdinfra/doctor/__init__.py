@@ -15,6 +15,7 @@ from pdinfra.doctor import (
     reach,
     reachable,
     shared_path,
+    spans,
     store,
 )
 from pdinfra.doctor.rules import Rule
@@ -34,6 +35,7 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
             checks += host.host_checks(planned, facts[planned.name])
             checks += network.network_checks(plan, planned, facts[planned.name])
     checks += fleet.fleet_checks(plan, facts, clock)
+    checks += spans.span_checks(plan)
     checks += store.store_checks(plan, facts)
     checks += ascend.checks(plan, facts)
     checks += nvidia.checks(plan, facts)
@@ -47,6 +49,7 @@ def catalogue() -> tuple[Rule, ...]:
         *host.RULES,
         *network.RULES,
         *fleet.RULES,
+        *spans.RULES,
         *reach.RULES,
         *store.RULES,
         *shared_path.RULES,

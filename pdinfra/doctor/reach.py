@@ -32,6 +32,13 @@ REACH_ETCD = Rule(
     fix="let the host through to these ports",
     source="the plan; a worker that has lost etcd goes on calling itself healthy",
 )
+REACH_PARTS = Rule(
+    id="reach-parts",
+    what="The further hosts of an instance reach the port on its first one by which it starts.",
+    expected="a connection",
+    fix="let the host through; these hosts also talk on ports that the kernel gives out",
+    source="measured: an engine over several hosts waits there for its parts without a word",
+)
 REACH_DATA = Rule(
     id="reach-data",
     what="Every worker of the data system reaches every other one.",
@@ -56,6 +63,7 @@ MODEL_CHECKSUM = Rule(
 
 BY_PURPOSE = {
     "api": REACH_API,
+    "parts": REACH_PARTS,
     "kv": REACH_KV,
     "etcd": REACH_ETCD,
     "data": REACH_DATA,

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.facts import ContainerFact
-from pdinfra.model.plan import Cluster, Plan
+from pdinfra.model.plan import Cluster, Part, Plan
 from pdinfra.verify.engines import Client
 
-Part = tuple[str, str, str, str]
+Member = tuple[str, str, str, str]
 """A part of the service: id, role, host, URL."""
 
 
@@ -64,7 +64,7 @@ def status(
     notes: what the master's host had in its files of notes, where it was asked for them.
     """
     router = plan.router
-    members: list[Part] = [(i.id, i.role, i.host, i.url) for i in plan.instances]
+    members: list[Member] = [(i.id, i.role, i.host, i.url) for i in plan.instances]
     members.append((router.id, "router", router.host, router.url))
     with Client() as client, ThreadPoolExecutor(max_workers=32) as pool:
         # The guides' entry knows POST alone.
@@ -73,11 +73,12 @@ def status(
         ready = list(
             pool.map(lambda m: client.healthy(m[3], method=method, path_known=known), members)
         )
+    partial = {instance.id: instance.parts for instance in plan.instances if instance.parts}
     rows = [
         _row(member, containers, ready=answers)
         for member, answers in zip(members, ready, strict=True)
     ]
-    *instances, entry = rows
+    *instances, entry = (_with_parts(row, partial.get(row.id, ()), containers) for row in rows)
     counted = _counted(plan.cluster, notes)
     if plan.cluster:
         node = plan.cluster.master
@@ -103,7 +104,7 @@ def _stores(
     """Return etcd and the workers, if the service has them."""
     if plan.store is None:
         return ()
-    parts: list[Part]
+    parts: list[Member]
     if plan.cluster:
         masters = {node.id for node in plan.cluster.nodes if node.master}
         parts = [
@@ -129,12 +130,26 @@ def _counted(cluster: Cluster | None, notes: Mapping[str, str] | None) -> int | 
 
 
 def _row(
-    part: Part, containers: Mapping[str, Sequence[ContainerFact]], *, ready: bool
+    part: Member, containers: Mapping[str, Sequence[ContainerFact]], *, ready: bool
 ) -> MemberStatus:
     """Return one part's row."""
     name, role, host, url = part
     state = _state(containers, host, name)
     return MemberStatus(id=name, role=role, host=host, url=url, state=state, ready=ready)
+
+
+def _with_parts(
+    row: MemberStatus, parts: Sequence[Part], containers: Mapping[str, Sequence[ContainerFact]]
+) -> MemberStatus:
+    """Return an instance's row with what is wrong on its further hosts, for it needs them all."""
+    for part in parts:
+        found = next((c for c in containers.get(part.host, ()) if c.id == part.id), None)
+        if found is not None and found.state == "running" and found.health == "healthy":
+            continue
+        state = _state(containers, part.host, part.id)
+        word = "not connected" if state == "running" else state
+        return row.model_copy(update={"state": f"{part.id} {word}", "ready": False})
+    return row
 
 
 def _state(containers: Mapping[str, Sequence[ContainerFact]], host: str, name: str) -> str:

@@ -91,6 +91,22 @@ class InstanceSettings(BaseModel):
         le=MOST_RANKS,
         description="Cards that one copy of the model is split over. Default: 1.",
     )
+    pipeline_parallel_size: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_RANKS,
+        description=(
+            "native only: parts that the model's layers are split into, each on "
+            "tensor_parallel_size cards. Default: 1."
+        ),
+    )
+    master_port: Port | None = Field(
+        None,
+        description=(
+            "Port on its first host by which an instance over several hosts finds its parts. "
+            "Default: 29600 plus the index on the host."
+        ),
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
         None,
         description="Weights' and KV's type. Default: auto; on CPU float32.",
@@ -192,6 +208,15 @@ class InstanceEntry(InstanceSettings):
         description="prefill, decode or mixed; the host must be in the group of that name.",
     )
     name: Name | None = Field(None, description="Its id. Default: <role>-<host>-<index>.")
+    hosts: list[Annotated[str, StringConstraints(min_length=1)]] | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "native only: further hosts of the inventory over which this instance goes, in their "
+            "order after this one; tensor_parallel_size times pipeline_parallel_size cards are "
+            "split evenly over all of them. Default: none."
+        ),
+    )
 
 
 class YuanrongPatch(BaseModel):
@@ -669,6 +694,12 @@ SERVICE_WIDE: tuple[str, ...] = (
 """Settings that must be the same on every host of the service."""
 
 
+def further_hosts(settings: HostSettings) -> tuple[str, ...]:
+    """Return the names of the hosts that the entries of pd_instances go over besides, each once."""
+    entries = settings.instances or []
+    return tuple(dict.fromkeys(name for entry in entries for name in entry.hosts or []))
+
+
 class Host(BaseModel):
     """One host of the inventory."""
 
@@ -684,11 +715,17 @@ class Host(BaseModel):
         """Instance roles of this host, in the order prefill, decode, mixed."""
         return tuple(role for role in ROLES if role in self.groups)
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The names of the hosts over which instances of this one go as well."""
+        return further_hosts(self.settings)
+
 
 class Inventory(BaseModel):
     """A validated inventory: hosts in the inventory's order, and what all of them share.
 
-    ``spare`` hosts are in none of pdinfra's groups: what they still run of the service is removed.
+    ``spare`` hosts are in none of pdinfra's groups, and no instance goes over them: what they still
+    run of the service is removed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -705,6 +742,12 @@ class Inventory(BaseModel):
     def router(self) -> Host:
         """The host of the router."""
         return next(host for host in self.hosts if "router" in host.groups)
+
+    @property
+    def computing(self) -> tuple[Host, ...]:
+        """The hosts with engines: by a role of their own, or because an instance goes over them."""
+        lent = {name for host in self.hosts for name in host.further}
+        return tuple(host for host in self.hosts if host.roles or host.name in lent)
 
     @property
     def etcd(self) -> tuple[Host, ...]:

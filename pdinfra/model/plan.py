@@ -177,11 +177,23 @@ class Share(Frozen):
     revision: str
 
 
+class Part(Frozen):
+    """What of an instance is on one of its further hosts: workers without an API."""
+
+    id: str
+    host: str
+    address: str
+    devices: tuple[int, ...]
+    container: str
+
+
 class Instance(Frozen):
     """One engine: where it is and what it owns.
 
     ``kv_ports`` ports from ``kv_port`` on are its connector's. What is not planned is 0.
-    ``load_format`` is where its weights come from: ``auto`` (disk) or ``yuanrong``.
+    ``load_format`` is where its weights come from: ``auto`` (disk) or ``yuanrong``. ``parts`` are
+    on its further hosts, in their order; all find each other by ``master_port`` on ``host``, whose
+    cards alone are in ``devices``.
     """
 
     id: str
@@ -196,6 +208,14 @@ class Instance(Frozen):
     tensor_parallel_size: int
     container: str
     load_format: str = "auto"
+    pipeline_parallel_size: int = 1
+    master_port: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def containers(self) -> tuple[tuple[str, str], ...]:
+        """Host and id of each of its containers, the one with the API first."""
+        return ((self.host, self.id), *((part.host, part.id) for part in self.parts))
 
 
 class Member(Frozen):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pdinfra.model.plan import Frozen
 
-Purpose = Literal["api", "kv", "etcd", "data", "functions"]
+Purpose = Literal["api", "parts", "kv", "etcd", "data", "functions"]
 
 
 class Link(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Literal
 
 from pdinfra.model.plan import (
@@ -56,9 +57,9 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
         security_opts=() if settings.privileged else ("no-new-privileges",),
         privileged=settings.privileged,
         # A real model loads for minutes; a probe must not kill it (or call it sick) before.
-        healthcheck=_healthcheck(
-            f"{engine.instance.url}/health", start_period=1800, health=launch.health
-        ),
+        healthcheck=_connected(engine.master, engine.instance.master_port, start_period=1800)
+        if engine.node
+        else _healthcheck(f"{engine.instance.url}/health", start_period=1800, health=launch.health),
         user=launch.user,
     )
 
@@ -126,6 +127,26 @@ def _healthcheck(
         # 000 is no answer at all; a path that is not known is a good one.
         code = "curl -s -o /dev/null -w '%{http_code}' --noproxy '*' -m 4 " + url
         test = ("CMD-SHELL", f'case "$({code})" in 000|5??) exit 1;; esac')
+    return _every_few_seconds(test, start_period)
+
+
+def _connected(address: str, port: int, start_period: int) -> Healthcheck:
+    """Return a probe for workers without an API: their connection to the first host is open.
+
+    It is one of torch's store, open for as long as both ends live. The kernel's table has the other
+    end in hex; torch's sockets are of IPv6, with IPv4 addresses inside (measured).
+    """
+    packed = ip_address(address).packed
+    words = [packed[n : n + 4][::-1].hex().upper() for n in range(0, len(packed), 4)]
+    inside = "0000000000000000FFFF0000" if len(words) == 1 else ""
+    other_end = f"({inside})?{''.join(words)}:{port:04X}"
+    line = f"^ *[0-9]+: [0-9A-F]+:[0-9A-F]+ {other_end} 01 "
+    test = ("CMD", "grep", "-qE", line, "/proc/net/tcp", "/proc/net/tcp6")
+    return _every_few_seconds(test, start_period)
+
+
+def _every_few_seconds(test: tuple[str, ...], start_period: int) -> Healthcheck:
+    """Return a probe with the pace that all have."""
     return Healthcheck(
         test=test,
         interval=5,

@@ -68,7 +68,9 @@ def _with_interface(
     Without such an interface the spec has what the container there has: nothing restarts for it.
     """
     host = plan.host(mine.host)
-    names = interface_variables(plan.stack, host.accelerator) if mine.kind == "instance" else ()
+    spans = any((mine.host, mine.id) in i.containers for i in plan.instances if i.parts)
+    known = interface_variables(plan.stack, host.accelerator, spans=spans)
+    names = known if mine.kind == "instance" else ()
     wanted = [name for name in names if name not in spec.env]
     interface = seen.network.interface(host.address)
     found = seen.container(mine.id)

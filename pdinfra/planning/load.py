@@ -18,6 +18,7 @@ from pdinfra.model.inventory import (
     InstanceEntry,
     InstanceSettings,
     Inventory,
+    further_hosts,
 )
 from pdinfra.model.problems import InvalidInventoryError, Problem
 
@@ -62,13 +63,15 @@ def load(
     problems = _group_problems(groups, members)
     hosts: list[Host] = []
     spare: list[Host] = []
+    read = {name: _settings(name, hostvars[name]) for name, mine in members.items() if mine}
+    lent = {name for mine, _ in read.values() if mine for name in further_hosts(mine)}
     for name, mine in members.items():
-        if not mine:
+        if not mine and name not in lent:
             # Somebody else's host, for all we know: what is set for it is not judged.
             address = _address(name, hostvars[name])
             spare.append(Host(name=name, address=address, groups=(), settings=HostSettings()))
             continue
-        settings, found = _settings(name, hostvars[name])
+        settings, found = read.get(name) or _settings(name, hostvars[name])
         problems += found
         if settings is not None:
             address = settings.address or _address(name, hostvars[name])

@@ -208,7 +208,7 @@ def _receivers(host: Host, inventory: Inventory) -> list[Host]:
     """Return the hosts with engines that copy the model from this one."""
     if is_tiny(host.settings):
         return []
-    others = (each for each in inventory.hosts if each.roles and each.name != host.name)
+    others = (each for each in inventory.computing if each.name != host.name)
     return [each for each in others if each.settings.model_from == host.name]
 
 

@@ -15,6 +15,8 @@ API_PORT: dict[Role, int] = {"prefill": 8100, "decode": 8200, "mixed": 8300}
 KV_PORT: dict[Role, int] = {"prefill": 5600, "decode": 5700, "mixed": 5800}
 ASCEND_KV_PORT: dict[Role, int] = {"prefill": 36000, "decode": 36200, "mixed": 36400}
 """AscendDirect takes random ports in 20000-35999 (vllm-ascend v0.23 docs)."""
+MASTER_PORT = 29600
+"""vLLM's own default is 29501. Below what Linux gives to outgoing connections, as all of ours."""
 INTERNAL_PORT = 12000
 INTERNAL_PORTS = 8
 """vLLM takes free ports upwards from VLLM_PORT; measured: fewer than 8 for one engine."""
@@ -60,6 +62,21 @@ class Wanted:
         return f"{self.role}-{host_part(self.host)}-{self.index}"
 
     @property
+    def further(self) -> tuple[str, ...]:
+        """The names of the hosts that it goes over besides its own."""
+        return tuple(self.entry.hosts or ()) if self.entry is not None else ()
+
+    @property
+    def ranks(self) -> int:
+        """Workers of the whole instance, one for each card."""
+        return self.number("tensor_parallel_size", 1) * self.number("pipeline_parallel_size", 1)
+
+    @property
+    def ranks_per_host(self) -> int:
+        """Workers on each of its hosts; fewer than there should be where they cannot be split."""
+        return self.ranks // (1 + len(self.further))
+
+    @property
     def own_devices(self) -> list[int] | None:
         """Devices given for this instance or its role; the host's pd_devices are a pool."""
         if self.entry is not None and self.entry.devices is not None:
@@ -86,6 +103,14 @@ def wanted(host: Host) -> list[Wanted]:
     return result
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A host's own engines, and its cards for instances of other hosts, by their ids."""
+
+    engines: list[Engine]
+    lent: dict[str, tuple[int, ...]]
+
+
 def place(
     host: Host,
     accelerator: Accelerator,
@@ -93,10 +118,16 @@ def place(
     model_path: str,
     model_name: str,
     stack: StackModule,
-) -> tuple[list[Engine], list[Problem]]:
-    """Return a host's engines with devices and ports, and what is wrong with them."""
+    lent: Sequence[Wanted] = (),
+) -> tuple[Placed, list[Problem]]:
+    """Return a host's engines with devices and ports, and what is wrong with them.
+
+    lent: instances of other hosts that go over this one; its own get their cards first.
+    """
     mine = wanted(host)
-    devices, problems = _devices(host, mine, accelerator)
+    devices, problems = _devices(host, [*mine, *lent], accelerator)
+    for_others = {want.id: devices[n] for n, want in enumerate(lent, start=len(mine))}
+    devices = devices[: len(mine)]
     engines = []
     for want, cards in zip(mine, devices, strict=True):
         per_rank = stack.kv_ports(host.settings, want.role)
@@ -113,7 +144,7 @@ def place(
                 model_name=model_name,
             )
         )
-    return engines, problems
+    return Placed(engines, for_others), problems
 
 
 def _instance(
@@ -137,6 +168,8 @@ def _instance(
         tensor_parallel_size=parallel,
         container=f"pd-{service}-{want.id}",
         load_format=str(want.get("load_format") or "auto"),
+        pipeline_parallel_size=want.number("pipeline_parallel_size", 1),
+        master_port=want.number("master_port", MASTER_PORT + want.on_host) if want.further else 0,
     )
 
 
@@ -232,21 +265,30 @@ def _devices(
     free = [device for device in (pool if pool is not None else range(64)) if device not in taken]
     result: list[tuple[int, ...]] = []
     for want in mine:
-        size = want.number("tensor_parallel_size", 1)
+        size = want.ranks_per_host
         cards = want.own_devices
         if cards is None:
             cards, free = free[:size], free[size:]
         if len(cards) != size:
-            problems.append(
-                Problem(
-                    host=host.name,
-                    thing=want.id,
-                    cause=f"tensor_parallel_size is {size}, but it has {len(cards)} devices",
-                    fix=f"give it {size} devices, or set tensor_parallel_size to {len(cards) or 1}",
-                )
-            )
+            problems.append(_too_few(host, want, len(cards)))
         result.append(tuple(cards))
     return result, problems
+
+
+def _too_few(host: Host, want: Wanted, has: int) -> Problem:
+    """Return that an instance has fewer or more cards on a host than it has workers there."""
+    size, tensor = want.ranks_per_host, want.number("tensor_parallel_size", 1)
+    cause = f"tensor_parallel_size is {size}, but it has {has} devices"
+    fix = f"give it {size} devices, or set tensor_parallel_size to {has or 1}"
+    if want.ranks != tensor or want.further:
+        count = 1 + len(want.further)
+        pipeline = want.number("pipeline_parallel_size", 1)
+        cause = (
+            f"{tensor} x {pipeline} ranks over {count} host{'s' if count > 1 else ''} take {size} "
+            f"devices here, but it has {has}"
+        )
+        fix = f"give it {size} devices on {host.name}"
+    return Problem(host=host.name, thing=want.id, cause=cause, fix=fix)
 
 
 def _pool_problems(host: Host) -> list[Problem]:

@@ -59,6 +59,7 @@ from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.rank_tables import rank_tables
 from pdinfra.planning.shared_path import shared_path, shared_path_problems
+from pdinfra.planning.span import lent, parts_on, span_problems, with_parts
 from pdinfra.planning.stack_only import stack_only_problems
 from pdinfra.planning.store import (
     identity,
@@ -98,17 +99,21 @@ def build(
         problems += store_problems(inventory)
         kept = store(inventory, authority)
     engines: dict[str, list[Engine]] = {}
+    cards: dict[str, Mapping[str, tuple[int, ...]]] = {}
+    borrowed = lent(inventory)
     for host in inventory.hosts:
         path = model_path(host, assets)
         name = model_name(host.settings)
-        engines[host.name], found = place(
+        placed, found = place(
             host,
             service.accelerator,
             service.service,
             path,
             name,
             stack,
+            borrowed.get(host.name, ()),
         )
+        engines[host.name], cards[host.name] = placed.engines, placed.lent
         problems += found
         problems += image_problems(host, service.accelerator)
         problems += model_problems(host, inventory)
@@ -116,8 +121,10 @@ def build(
         problems += _tiny_problems(host, engines[host.name], assets)
         if not clustered:
             problems += _load_problems(engines[host.name], stores=kept is not None)
+    engines = with_parts(inventory, engines, cards)
     instances = tuple(engine.instance for mine in engines.values() for engine in mine)
     everything = [engine for mine in engines.values() for engine in mine]
+    problems += span_problems(inventory, assets)
     problems += stack.problems(inventory, everything)
     if clustered:
         problems += cluster_problems(inventory, engines, _one_path(engines), state)
@@ -178,7 +185,7 @@ def build(
             _host_plan(
                 host,
                 inventory,
-                engines[host.name],
+                [*engines[host.name], *parts_on(host, everything, model_path(host, assets))],
                 peers,
                 _router_container(stack, router, host, assets, everything)
                 if host is inventory.router and not made
@@ -270,8 +277,9 @@ def _host_plan(
         images[image.ref] = image
         spec = instance_spec(engine, image.ref, stack.engine(engine, service, peers))
         instance = engine.instance
+        _, part = instance.containers[engine.node]
         containers.append(
-            container(service.service, instance.id, instance.role, host.name, "instance", spec)
+            container(service.service, part, instance.role, host.name, "instance", spec)
         )
     if router is not None:
         image = _router_image(host, assets)
@@ -372,7 +380,7 @@ def _neighbours(
     others = {o.name for o in inventory.hosts if o.address == host.address} - {host.name}
     if not others:
         return ()
-    mine = [instance.id for instance in instances if instance.host in others]
+    mine = [name for i in instances for at, name in i.containers if at in others]
     return (*mine, router.id) if router.host in others else tuple(mine)
 
 
@@ -463,16 +471,16 @@ def _load_problems(engines: Sequence[Engine], *, stores: bool) -> list[Problem]:
 
 def _id_problems(instances: Sequence[Instance]) -> list[Problem]:
     """Check that no two instances have one id."""
-    count = Counter(instance.id for instance in instances)
+    count = Counter(name for instance in instances for _, name in instance.containers)
     return [
         Problem(
             host=instance.host,
             thing=f"instance {instance.id}",
-            cause=f"{count[instance.id]} instances have this name",
+            cause=f"{max(count[name] for _, name in instance.containers)} instances have this name",
             fix="give each entry of pd_instances a name of its own",
         )
         for instance in instances
-        if count[instance.id] > 1 or instance.id == "router"
+        if instance.id == "router" or any(count[name] > 1 for _, name in instance.containers)
     ]
 
 

@@ -36,6 +36,8 @@ YUANRONG_PURPOSES = {
 """What each port of a node is for, by its name in pd_yuanrong_ports."""
 
 
+MASTER = "parts of the instance"
+"""Purpose of the port by which an instance over several hosts finds its parts."""
 MODEL_COPIES = "model copies"
 """Purpose of a port that is open only while other hosts copy the model."""
 STORE_VARIABLES = {
@@ -54,6 +56,17 @@ def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
 
     ports = [port(instance.port, "API")]
     ports += [port(instance.kv_port + n, "KV side channel") for n in range(instance.kv_ports)]
+    if instance.master_port:
+        # torch's store listens on all addresses (measured).
+        everywhere = "::" if ":" in address else "0.0.0.0"
+        ports.append(
+            ListenPort(
+                port=instance.master_port,
+                address=everywhere,
+                owner=instance.id,
+                purpose=MASTER,
+            )
+        )
     if instance.internal_port:
         ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports
@@ -164,4 +177,5 @@ def _variable(port: ListenPort) -> str:
         return f"pd_yuanrong_ports.{named[port.purpose]}"
     if port.purpose in STORE_VARIABLES:
         return STORE_VARIABLES[port.purpose]
-    return {"API": "port", "KV side channel": "kv_port"}.get(port.purpose, "internal_port")
+    of_instances = {"API": "port", "KV side channel": "kv_port", MASTER: "master_port"}
+    return of_instances.get(port.purpose, "internal_port")

@@ -64,13 +64,15 @@ def probes(links: Collection[Link], facts: Mapping[str, HostFacts]) -> dict[str,
 
 
 def _all(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
-    """Yield router → every engine, and decode → the KV side channels of every prefill."""
+    """Yield router → engines, their parts → them, decode → the KV side channels of prefill."""
 
     def link(source: str, to: Instance, port: int, purpose: Purpose) -> Link:
         return _link(addresses, source, to.host, port, purpose, to.id)
 
     for instance in plan.instances:
         yield link(plan.router.host, instance, instance.port, "api")
+        for part in instance.parts:
+            yield link(part.host, instance, instance.master_port, "parts")
     if plan.store is not None:
         # KV goes by the data system: engines do not ask each other.
         yield from _of_store(plan.store, addresses)

@@ -88,7 +88,7 @@ def _host(host: Host, service: HostSettings) -> Host:
     if not host.roles:
         return host.model_copy(update={"settings": host.settings.model_copy(update=changed)})
     # What is wrong with the places is the service's own, and told with its plan.
-    engines, _ = place(
+    placed, _ = place(
         host,
         service.accelerator,
         service.service,
@@ -98,7 +98,7 @@ def _host(host: Host, service: HostSettings) -> Host:
     )
     changed["instances"] = [
         _entry(want, engine.instance.port, engine.instance.devices)
-        for want, engine in zip(wanted(host), engines, strict=True)
+        for want, engine in zip(wanted(host), placed.engines, strict=True)
     ]
     groups = ("mixed", *(g for g in host.groups if g not in ("prefill", "decode")))
     settings = host.settings.model_copy(update=changed)
@@ -117,7 +117,10 @@ def _entry(want: Wanted, port: int, devices: tuple[int, ...]) -> InstanceEntry:
         env = {**_words(mine.get("env")), **_words(said["env"])}
         mine |= {name: value for name, value in said.items() if value is not None}
         mine |= {"env": env or None}
-    mine |= {"port": port, "devices": list(devices) or None}
+    # Over several hosts the next free cards are others on each.
+    named = want.own_devices is not None or not want.further
+    mine |= {"port": port, "devices": (list(devices) or None) if named else None}
+    mine |= {"hosts": list(want.further) or None}
     if want.get("load_format") == "yuanrong":
         # There is no data system to get weights from.
         mine["load_format"] = "auto"

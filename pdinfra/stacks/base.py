@@ -48,7 +48,11 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Engine:
-    """An instance with what it takes to start it."""
+    """An instance with what it takes to start it.
+
+    One over several hosts has an engine for each: ``node`` counts them, ``address`` and the
+    instance's devices are those of the host, ``master`` is the first one's address.
+    """
 
     instance: Instance
     address: str
@@ -56,6 +60,8 @@ class Engine:
     accelerator: Accelerator
     model_path: str
     model_name: str
+    node: int = 0
+    master: str = ""
 
 
 ASCEND_CONTROL = ("/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc")
@@ -203,13 +209,32 @@ def serve(engine: Engine) -> Launch:
         command += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if settings.enforce_eager:
         command += ["--enforce-eager"]
+    if instance.pipeline_parallel_size > 1:
+        command += ["--pipeline-parallel-size", str(instance.pipeline_parallel_size)]
+    command += _node(engine)
     env = {
         **OFFLINE,
         "VLLM_HOST_IP": engine.address,
-        "VLLM_PORT": str(instance.internal_port),
+        # Workers on further hosts are given ports by the kernel, whatever this says (measured).
+        **({} if engine.node else {"VLLM_PORT": str(instance.internal_port)}),
         **_accelerator_env(engine),
     }
     return Launch(tuple(command), env)
+
+
+def _node(engine: Engine) -> list[str]:
+    """Return how one of several hosts finds the others, by vLLM's own executor for that."""
+    instance = engine.instance
+    if not instance.parts:
+        return []
+    words = [
+        "--distributed-executor-backend", "mp",
+        "--nnodes", str(1 + len(instance.parts)),
+        "--node-rank", str(engine.node),
+        "--master-addr", engine.master,
+        "--master-port", str(instance.master_port),
+    ]  # fmt: skip
+    return [*words, "--headless"] if engine.node else words
 
 
 def finish(launch: Launch, engine: Engine) -> Launch:

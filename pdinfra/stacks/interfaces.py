@@ -16,13 +16,18 @@ Source: both libraries' documents of their environment variables. The others are
 """
 
 
-def interface_variables(stack: Stack, accelerator: Accelerator) -> tuple[str, ...]:
-    """Return the names of the variables; none where the stack's own start sees to it."""
+def interface_variables(
+    stack: Stack, accelerator: Accelerator, *, spans: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the variables; none where the stack's own start sees to it.
+
+    spans: whether the engine goes over several hosts, which it does by Gloo on CPU, too.
+    """
     if accelerator == "nvidia":
         return ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
     if accelerator == "ascend" and stack == "native":
         return ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME")
-    return ()
+    return ("GLOO_SOCKET_IFNAME",) if spans else ()
 
 
 def interface_value(variable: str, interface: str) -> str:

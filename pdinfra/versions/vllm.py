@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,12 +40,30 @@ class Variant(Part):
     pair: bool = False
     waits: bool = False
     equal: bool = False
+    spans: bool = False
     shared: bool = False
     whole: bool = False
     shortest: int = 0
     address: dict[str, str] = {}
     parts: dict[str, Part] = {}
     source: str
+
+
+class Feature(BaseModel):
+    """What engines can do since a release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    feature: Literal["several hosts"]
+    since: str
+    source: str
+
+
+@cache
+def several_hosts_since() -> str:
+    """Return the first release whose engines go over several hosts without Ray."""
+    rows = [Feature.model_validate(row) for row in table.read("vllm_features.yml")]
+    return next(row.since for row in rows if row.feature == "several hosts")
 
 
 @cache

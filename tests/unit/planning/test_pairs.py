@@ -43,7 +43,7 @@ def changes(every: dict[str, Any], *, looked_at: str = "ab", **apart: float) -> 
 @pytest.fixture(autouse=True)
 def _interfaces_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the hosts' interfaces add to environments is not the matter here."""
-    monkeypatch.setattr("pdinfra.planning.finish.interface_variables", lambda *_: ())
+    monkeypatch.setattr("pdinfra.planning.finish.interface_variables", lambda *_, **__: ())
 
 
 def test_nothing_happens_to_a_pair_that_is_as_planned() -> None:
