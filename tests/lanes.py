@@ -22,6 +22,7 @@ _LANES = {
     "tests/lab/test_ascendcloud.py": ENGINES,
     "tests/lab/test_connectors.py": ENGINES,
     "tests/lab/test_service.py": ENGINES,
+    "tests/lab/test_span.py": ENGINES,
     "tests/lab/test_vllm_ascend.py": ENGINES,
     "tests/lab/test_yuanrong.py": ENGINES,
     "tests/lab": HOSTS,

@@ -69,6 +69,13 @@ def put_into_groups(host: str, *names: str) -> None:
     HOSTS.write_text(yaml.safe_dump(inventory))
 
 
+def set_host(host: str, **variables: Any) -> None:
+    """Set variables of one host."""
+    inventory: dict[str, Any] = yaml.safe_load(HOSTS.read_text())
+    inventory["all"]["hosts"][host] |= variables
+    HOSTS.write_text(yaml.safe_dump(inventory))
+
+
 def change_variables(**variables: Any) -> None:
     """Set variables of all hosts; None takes one away."""
     known = {**yaml.safe_load(VARIABLES.read_text()), **variables}
