@@ -65,7 +65,7 @@ def measure(bench: PdBench) -> ServiceResult:
         accelerator=plan.accelerator,
         model=plan.model_name,
         engines=dict(Counter(instance.role for instance in plan.instances)),
-        cards=sum(len(instance.devices) for instance in plan.instances),
+        cards=sum(len(cards) for instance in plan.instances for *_, cards in instance.places),
         addresses=tuple(sorted({host.address for host in plan.active})),
         load_from=bench.load_from,
         image=bench.image or bench.container.spec.image,

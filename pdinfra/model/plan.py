@@ -215,7 +215,13 @@ class Instance(Frozen):
     @property
     def containers(self) -> tuple[tuple[str, str], ...]:
         """Host and id of each of its containers, the one with the API first."""
-        return ((self.host, self.id), *((part.host, part.id) for part in self.parts))
+        return tuple((host, name) for host, name, _ in self.places)
+
+    @property
+    def places(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """Host, id and cards of each of its containers, the one with the API first."""
+        parts = ((part.host, part.id, part.devices) for part in self.parts)
+        return ((self.host, self.id, self.devices), *parts)
 
 
 class Member(Frozen):

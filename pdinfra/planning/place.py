@@ -308,17 +308,18 @@ def _pool_problems(host: Host) -> list[Problem]:
 def shared_device_problems(hosts: Sequence[Host], engines: Sequence[Engine]) -> list[Problem]:
     """Check that two inventory hosts that are one machine do not use one card."""
     addresses = {host.name: host.address for host in hosts}
-    users: dict[tuple[str, int], list[Instance]] = {}
+    users: dict[tuple[str, int], list[tuple[str, str]]] = {}
     for engine in engines:
-        for device in engine.instance.devices:
-            users.setdefault((addresses[engine.instance.host], device), []).append(engine.instance)
+        for host, name, devices in engine.instance.places:
+            for device in devices:
+                users.setdefault((addresses[host], device), []).append((host, name))
     return [
         Problem(
-            host=mine[-1].host,
+            host=mine[-1][0],
             thing=f"device {device}",
-            cause=f"used by {mine[0].id} on {mine[0].host}, which is the same machine ({address})",
+            cause=f"used by {mine[0][1]} on {mine[0][0]}, which is the same machine ({address})",
             fix="give each instance devices of its own",
         )
         for (address, device), mine in users.items()
-        if len({instance.host for instance in mine}) > 1
+        if len({host for host, _ in mine}) > 1
     ]

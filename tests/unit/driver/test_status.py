@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pdinfra.driver.status import ServiceStatus, status
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
@@ -43,3 +45,26 @@ def test_foreign_process_that_answers_does_not_make_a_service_healthy() -> None:
     with serving(*(FakeServer(speak) for _ in range(3))) as ports:
         found = seen(moved(plan(), ports), facts(plan().host("a")))
     assert not found.healthy
+
+
+@pytest.mark.parametrize(
+    ("health", "ready", "state"),
+    [("healthy", True, "running"), ("unhealthy", False, "mixed-a-0-n1 not connected")],
+)
+def test_an_instance_over_hosts_needs_all_of_its_parts(
+    health: str, ready: bool, state: str
+) -> None:
+    entry = {"role": "mixed", "hosts": ["b"], "tensor_parallel_size": 2}
+    made = plan(
+        {"all": ["a", "b"], "mixed": ["a"], "router": ["a"]},
+        a={"pd_address": "192.0.2.1", "pd_instances": [entry]},
+        b={"pd_address": "192.0.2.2"},
+    )
+    (part,) = made.host("b").containers
+    there = observed(part, Health={"Status": health, "FailingStreak": 0, "Log": []})
+    with serving(*(FakeServer(speak) for _ in range(2))) as ports:
+        found = status(
+            moved(made, ports), {"a": converged(made.host("a")).containers, "b": (there,)}
+        )
+    assert found.healthy is ready
+    assert [(m.id, m.state, m.ready) for m in found.instances] == [("mixed-a-0", state, ready)]

@@ -206,6 +206,13 @@ def test_cards_that_one_host_lacks_are_refused_there() -> None:
     assert "give it 2 devices on b" in text
 
 
+def test_cards_of_one_machine_under_two_names_are_not_given_twice() -> None:
+    own = {"pd_address": "192.0.2.2", "pd_port": 8390, "pd_internal_port": 12800}
+    groups = {"all": ["a", "b", "c"], "mixed": ["a", "c"], "router": ["a"]}
+    text = lines(problems(groups, NVIDIA, a=HOSTS["a"] | entry(), b=HOSTS["b"], c=own))
+    assert "device 0: used by mixed-a-0-n1 on b, which is the same machine (192.0.2.2)" in text
+
+
 def test_a_size_that_does_not_divide_the_models_heads_is_refused() -> None:
     assert "does not divide the 8 heads" in refused(tensor_parallel_size=6)
 

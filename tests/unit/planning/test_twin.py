@@ -68,6 +68,16 @@ def test_each_instance_becomes_a_mixed_one_in_its_place() -> None:
     assert {member.role for member in twin.router.members} == {"mixed"}
 
 
+def test_one_over_several_hosts_stays_over_them() -> None:
+    decode = {"role": "decode", "hosts": ["c"], "tensor_parallel_size": 4}
+    groups = {"all": ["a", "b", "c"], **TWO_HOSTS}
+    own = [{"pd_address": f"192.0.2.{n}", "pd_devices": [n, n + 1, n + 2]} for n in range(1, 4)]
+    given = inventory(groups, NVIDIA, a=own[0], b={**own[1], "pd_instances": [decode]}, c=own[2])
+    pd, twin = both(given)
+    assert [i.parts[0].devices for i in (pd.instances[1], twin.instances[1])] == [(3, 4), (3, 4)]
+    assert twin.instances[1].devices == (2, 3)
+
+
 def test_two_on_one_host_are_counted_and_keep_their_ports() -> None:
     _, twin = both(inventory(ONE_HOST))
     assert [(i.id, i.port) for i in twin.instances] == [("mixed-a-0", 8100), ("mixed-a-1", 8200)]
