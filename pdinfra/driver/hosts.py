@@ -35,8 +35,8 @@ def planned_hosts(inventory: Path, limit: str | None) -> tuple[HostPlan, ...]:
     Raises DriverError with every problem of the inventory, or if no host is left.
     """
     plan = planned(run_playbook("playbooks/validate.yml", inventory, limit=limit))
-    if plan.accelerator == "ascend":
-        # What its containers mount and read is known when the hosts were looked at.
+    if plan.accelerator != "cpu" or any(instance.parts for instance in plan.instances):
+        # What containers mount, read and are told of interfaces is known when hosts were looked at.
         plan = look(run_playbook("playbooks/look.yml", inventory, limit=limit)).plan
     if limit is None:
         return plan.hosts

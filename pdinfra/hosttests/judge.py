@@ -50,6 +50,7 @@ ASPECTS = (
     OTHERS,
 )
 AS_PLANNED = "as planned"
+EVERYWHERE = frozenset({"0.0.0.0", "::"})
 WRITABLE_BY_ALL = 0o002
 SHOWN = 3
 
@@ -149,9 +150,14 @@ def mount_source(seen: Seen, planned: Mount) -> Verdict:
 
 
 def port(seen: Seen, planned: ListenPort) -> Verdict:
-    """The planned container listens at the planned address, and nobody else on this port."""
+    """The planned container listens at the planned address, and nobody else on this port.
+
+    All addresses are :: to some libraries, which is those of IPv4 as well.
+    """
     owner = str(seen.containers.get(planned.owner, {}).get("Id", ""))
     addresses = seen.names.get(planned.address) or {planned.address}
+    if planned.address in EVERYWHERE:
+        addresses = EVERYWHERE
     listeners = [socket for socket in seen.sockets if socket.port == planned.port]
     good = [s for s in listeners if s.container == owner and s.address in map(plain, addresses)]
     found = _list(

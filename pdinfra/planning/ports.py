@@ -58,15 +58,8 @@ def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
     ports += [port(instance.kv_port + n, "KV side channel") for n in range(instance.kv_ports)]
     if instance.master_port:
         # torch's store listens on all addresses (measured).
-        everywhere = "::" if ":" in address else "0.0.0.0"
-        ports.append(
-            ListenPort(
-                port=instance.master_port,
-                address=everywhere,
-                owner=instance.id,
-                purpose=MASTER,
-            )
-        )
+        everywhere = port(instance.master_port, MASTER).model_copy(update={"address": "0.0.0.0"})
+        ports.append(everywhere)
     if instance.internal_port:
         ports += [port(instance.internal_port + n, "internal") for n in range(INTERNAL_PORTS)]
     return ports

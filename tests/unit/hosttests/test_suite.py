@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from pdinfra.hosttests import judge
 from pdinfra.hosttests.judge import ASPECTS
 from pdinfra.hosttests.run import run_suite
 from pdinfra.hosttests.seen import Seen, Socket
 from pdinfra.model.hosttests import HostTest, document
-from pdinfra.model.plan import HostPlan
+from pdinfra.model.plan import HostPlan, ListenPort
 from tests.unit.builders import ASCEND, NVIDIA, TWO_HOSTS, plan
 from tests.unit.hosttests.hosts import as_planned, entry
 
@@ -113,6 +114,15 @@ def test_host_as_planned_passes_and_every_thing_is_a_test_of_its_own() -> None:
     for port in (8000, 8100, 8200, 9001, 5600, 5700):
         assert f"test_port_is_its_owner_s_alone[a-{port}]" in names
     assert document(tests)["ok"] is True
+
+
+def test_a_port_of_all_addresses_is_open_at_those_of_either_kind() -> None:
+    planned = ListenPort(port=29600, address="0.0.0.0", owner=PREFILL, purpose="parts")
+    for address, good in (("::", True), ("0.0.0.0", True), ("10.0.0.9", False)):
+        seen = as_planned(NODE)
+        owner = str(seen.containers[PREFILL]["Id"])
+        here = replace(seen, sockets=(Socket(address, 29600, "vllm (pid 7)", owner),))
+        assert judge.port(here, planned).ok is good
 
 
 CASES: list[tuple[Alter, str, str]] = [
