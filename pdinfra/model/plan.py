@@ -213,6 +213,11 @@ class Instance(Frozen):
     parts: tuple[Part, ...] = ()
 
     @property
+    def ranks(self) -> int:
+        """Workers of the whole instance, over all of its hosts."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
     def containers(self) -> tuple[tuple[str, str], ...]:
         """Host and id of each of its containers, the one with the API first."""
         return tuple((host, name) for host, name, _ in self.places)

@@ -398,9 +398,10 @@ def _memory(engines: Sequence[Engine]) -> int:
 
 
 def _engine_memory(engine: Engine) -> int:
-    """Return one CPU engine's bytes; each tensor-parallel rank has the KV memory asked for."""
-    ranks = engine.instance.tensor_parallel_size
-    workers = ranks * WORKER_BYTES if ranks > 1 else 0
+    """Return one CPU engine's bytes on its host; each rank there has the KV memory asked for."""
+    instance = engine.instance
+    ranks = instance.ranks // (1 + len(instance.parts))
+    workers = ranks * WORKER_BYTES if instance.ranks > 1 else 0
     return ENGINE_BYTES + workers + ranks * engine.settings.kv_cache_gib * GIB
 
 

@@ -337,7 +337,7 @@ def _accelerator_env(engine: Engine) -> dict[str, str]:
     }
     if is_loopback(engine.address):
         env["GLOO_SOCKET_IFNAME"] = "lo"
-    if engine.instance.tensor_parallel_size == 1 and _unbound(settings):
+    if engine.instance.ranks == 1 and _unbound(settings):
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return env
 
