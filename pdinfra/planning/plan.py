@@ -162,6 +162,7 @@ def build(
     names = _names(inventory)
     tables = rank_tables(inventory)
     peers = peers_of(everything)
+    spanning = [engine for engine in everything if engine.instance.parts]
     image = operator_image(inventory.router, assets, state) if clustered else None
     made = cluster(inventory, engines, image.ref, _one_path(engines)) if image else None
     if made:
@@ -185,7 +186,7 @@ def build(
             _host_plan(
                 host,
                 inventory,
-                [*engines[host.name], *parts_on(host, everything, model_path(host, assets))],
+                [*engines[host.name], *parts_on(host, spanning, model_path(host, assets))],
                 peers,
                 _router_container(stack, router, host, assets, everything)
                 if host is inventory.router and not made

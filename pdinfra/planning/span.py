@@ -53,7 +53,7 @@ def with_parts(
 
 
 def parts_on(host: Host, engines: Sequence[Engine], path: str) -> list[Engine]:
-    """Return the engines that are a further host's part of others. path: the model's, there."""
+    """Return a host's parts of these engines, which have parts. path: the model's, there."""
     return [
         replace(
             engine,
