@@ -8,6 +8,7 @@ file). Settings of an instance can be given, from weakest to strongest, as ``pd_
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
@@ -743,11 +744,21 @@ class Inventory(BaseModel):
         """The host of the router."""
         return next(host for host in self.hosts if "router" in host.groups)
 
-    @property
+    @cached_property
     def computing(self) -> tuple[Host, ...]:
         """The hosts with engines: by a role of their own, or because an instance goes over them."""
         lent = {name for host in self.hosts for name in host.further}
         return tuple(host for host in self.hosts if host.roles or host.name in lent)
+
+    @cached_property
+    def receivers(self) -> dict[str, tuple[Host, ...]]:
+        """By a host's name, the other hosts with engines that copy the model from it."""
+        found: dict[str, tuple[Host, ...]] = {}
+        for host in self.computing:
+            origin = host.settings.model_from
+            if origin is not None and origin != host.name:
+                found[origin] = (*found.get(origin, ()), host)
+        return found
 
     @property
     def etcd(self) -> tuple[Host, ...]:

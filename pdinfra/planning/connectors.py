@@ -24,8 +24,8 @@ def named(inventory: Inventory) -> Inventory:
             _named(word, accelerator, version) for word in engines.multi_connectors
         ],
     }
-    return inventory.model_copy(
-        update={"hosts": tuple(_with(host, update) for host in inventory.hosts)}
+    return Inventory(
+        hosts=tuple(_with(host, update) for host in inventory.hosts), spare=inventory.spare
     )
 
 

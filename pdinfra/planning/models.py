@@ -204,12 +204,9 @@ def _origin(host: Host, inventory: Inventory) -> Host | None:
     return next((each for each in inventory.hosts if each.name == name), None)
 
 
-def _receivers(host: Host, inventory: Inventory) -> list[Host]:
+def _receivers(host: Host, inventory: Inventory) -> tuple[Host, ...]:
     """Return the hosts with engines that copy the model from this one."""
-    if is_tiny(host.settings):
-        return []
-    others = (each for each in inventory.computing if each.name != host.name)
-    return [each for each in others if each.settings.model_from == host.name]
+    return () if is_tiny(host.settings) else inventory.receivers.get(host.name, ())
 
 
 def _identity(host: Host) -> tuple[str, str]:

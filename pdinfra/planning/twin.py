@@ -37,8 +37,9 @@ def mixed_twin(inventory: Inventory) -> Inventory:
     """
     if found := list(_problems(inventory)):
         raise InvalidInventoryError(found)
-    return inventory.model_copy(
-        update={"hosts": tuple(_host(host, inventory.service) for host in inventory.hosts)}
+    return Inventory(
+        hosts=tuple(_host(host, inventory.service) for host in inventory.hosts),
+        spare=inventory.spare,
     )
 
 
