@@ -97,7 +97,7 @@ class InstanceSettings(BaseModel):
         ge=1,
         le=MOST_RANKS,
         description=(
-            "native only: parts that the model's layers are split into, each on "
+            "native on nvidia only: parts that the model's layers are split into, each on "
             "tensor_parallel_size cards. Default: 1."
         ),
     )

@@ -127,6 +127,9 @@ def _engine_problems(want: Wanted) -> Iterator[Problem]:
     if want.further and order(version) < order(since):
         fix = f"use an image of vLLM {since} or newer, or keep it on one host"
         yield problem(f"which vLLM {version} does by Ray only", fix)
+    if settings.accelerator == "cpu" and want.number("pipeline_parallel_size", 1) > 1:
+        cause = "which on CPU starts, and ends with the first request (measured on vLLM 0.32)"
+        yield problem(cause, "use tensor_parallel_size alone")
     if want.role == "mixed":
         return
     if want.number("pipeline_parallel_size", 1) > 1:

@@ -116,7 +116,7 @@ def test_a_pipeline_has_its_stages_on_the_hosts() -> None:
 def test_doctor_warns_where_a_tensor_parallel_group_is_on_two_hosts(
     pipeline: int, status: str
 ) -> None:
-    (check,) = span_checks(service(pipeline_parallel_size=pipeline))
+    (check,) = span_checks(service(NVIDIA, pipeline_parallel_size=pipeline))
     assert (check.id, check.status) == ("tensor-parallel-host", status)
 
 
@@ -243,6 +243,7 @@ def test_another_image_or_model_on_a_further_host_is_refused() -> None:
     [
         ({**ASCEND}, "pdinfra does not know how to do with vllm-ascend"),
         ({"pd_stack": "ray"}, "stack ray does not do"),
+        ({"pd_pipeline_parallel_size": 2}, "on CPU starts, and ends with the first request"),
         ({**NVIDIA, "pd_image": "vllm/vllm-openai:v0.11.0"}, "vLLM 0.11.0 does by Ray only"),
     ],
 )
