@@ -295,8 +295,8 @@ def test_a_host_that_nobody_names_stays_spare() -> None:
     assert build(made, ASSETS).host("b").spare
 
 
-def test_a_pipeline_over_hosts_has_workers_of_its_own() -> None:
-    every = {"pd_instances": [{"role": "mixed", "hosts": ["b"], "pipeline_parallel_size": 2}]}
+def test_an_engine_over_hosts_has_workers_of_its_own() -> None:
+    every = {"pd_instances": [{"role": "mixed", "hosts": ["b"], "tensor_parallel_size": 2}]}
     made = plan(GROUPS, a={**HOSTS["a"], **every}, b=HOSTS["b"])
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in specs(made)[LEADER].env
     assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in specs(made)[PART].env
