@@ -2,7 +2,7 @@
 
 Run from the repository, best on a quiet machine:
 
-    .venv/bin/python benchmarks/router.py --vllm-router PATH
+    .venv/bin/python -m benchmarks.router --vllm-router PATH
 
 Engines are FAKE (benchmarks/fake_engine.py); all else is what a user runs. In every round each
 target is asked by one client (added latency) and by several (requests per second); what is printed
@@ -33,11 +33,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
+from benchmarks.fake_engine import length
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.fake_engine import length  # noqa: E402
-
 BODY = json.dumps({"model": "fake", "prompt": "word " * 64, "max_tokens": 1}).encode()
 HEAD = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 REQUEST = f"{HEAD}Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from pdinfra.bench.dataset import Shape, generate
-from pdinfra.driver.look import INVALID, DriverError
+from pdinfra.driver.look import FAILED, INVALID, DriverError
 from pdinfra.model.plan import Container, HostPlan, Instance, Plan
-from pdinfra.verify.engines import Client
+from pdinfra.verify.engines import Client, EngineError
 
 SAMPLE_WORDS = 256
 
 WARM_UP_SEED = 1_000_000_000
 """Added to a dataset's seed: prompts of the same lengths that are none of the measured ones."""
+
+
+@contextmanager
+def answering(plan: Plan) -> Iterator[None]:
+    """Say of an engine that does not answer what mends it. Raises DriverError for EngineError."""
+    try:
+        yield
+    except EngineError as error:
+        line = f"service {plan.service}: {error}"
+        raise DriverError(
+            [f"{line}. Fix: `status` shows who is missing, `up` mends"], FAILED
+        ) from error
 
 
 def need_engines(plan: Plan) -> None:

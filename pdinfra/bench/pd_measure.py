@@ -11,13 +11,13 @@ from typing import Literal
 
 from pdinfra.bench.counting import moved_of, settled, sources
 from pdinfra.bench.dataset import Shape, generate, jsonl
-from pdinfra.bench.engines import WARM_UP_SEED, shortest_limit, tokens_per_word, warm_up
+from pdinfra.bench.engines import WARM_UP_SEED, answering, shortest_limit, tokens_per_word, warm_up
 from pdinfra.bench.pd_result import LoadRow, ServiceResult, load_row
 from pdinfra.bench.pd_wish import Cell, PdWish
 from pdinfra.bench.serve import Job, serve
-from pdinfra.driver.look import FAILED, INVALID, DriverError
+from pdinfra.driver.look import INVALID, DriverError
 from pdinfra.model.plan import Container, Plan
-from pdinfra.verify.engines import Client, EngineError
+from pdinfra.verify.engines import Client
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,8 @@ class PdBench:
 def measure(bench: PdBench) -> ServiceResult:
     """Put one load after another on the service. Raises DriverError."""
     plan = bench.plan
-    with Client() as client:
-        try:
-            loads = _loads(client, bench)
-        except EngineError as error:
-            line = f"service {plan.service}: {error}"
-            raise DriverError(
-                [f"{line}. Fix: `status` shows who is missing, `up` mends"], FAILED
-            ) from error
+    with Client() as client, answering(plan):
+        loads = _loads(client, bench)
     return ServiceResult(
         form=bench.form,
         inventory=bench.inventory,

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pdinfra.bench.dataset import Shape
 from pdinfra.bench.pd_wish import Cell
-from pdinfra.bench.result import Frozen
-from pdinfra.driver.look import FAILED, DriverError
+from pdinfra.bench.result import Frozen, answered
 from pdinfra.model.inventory import Accelerator
 
 KIND: Literal["pdinfra bench pd 1"] = "pdinfra bench pd 1"
@@ -94,11 +93,7 @@ def load_row(cell: Cell, shape: Shape, found: Mapping[str, Any], cached: float |
 
     Raises DriverError if no request was answered, or if the file is of another shape.
     """
-    try:
-        completed = int(found["completed"])
-        if not completed:
-            line = f"{cell.label}: none of {shape.size} requests was answered"
-            raise DriverError([f"{line}. Fix: try `verify`, then `logs router`"], FAILED)
+    with answered(cell.label, shape, found) as completed:
         return LoadRow(
             input_tokens=cell.input_tokens,
             output_tokens=cell.output_tokens,
@@ -118,6 +113,3 @@ def load_row(cell: Cell, shape: Shape, found: Mapping[str, Any], cached: float |
             seconds=round(found["duration"], 2),
             cached=cached,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        line = f"vllm bench serve: its result is not as vLLM 0.32 writes it: {error!r}"
-        raise DriverError([f"{line}. Fix: use an image with vLLM 0.32"], FAILED) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -114,6 +115,23 @@ class Measurement(Frozen):
         return not any(row.failed for row in self.rows)
 
 
+@contextmanager
+def answered(label: str, shape: Shape, found: Mapping[str, Any]) -> Iterator[int]:
+    """Yield how many requests a result file of ``vllm bench serve`` says were answered.
+
+    Raises DriverError if none was, or if what is read of the file inside is not there.
+    """
+    try:
+        completed = int(found["completed"])
+        if not completed:
+            line = f"{label}: none of {shape.size} requests was answered"
+            raise DriverError([f"{line}. Fix: try `verify`, then `logs router`"], FAILED)
+        yield completed
+    except (KeyError, TypeError, ValueError) as error:
+        line = f"vllm bench serve: its result is not as vLLM 0.32 writes it: {error!r}"
+        raise DriverError([f"{line}. Fix: use an image with vLLM 0.32"], FAILED) from error
+
+
 def row(
     length: int,
     shape: Shape,
@@ -125,11 +143,7 @@ def row(
 
     Raises DriverError if no request was answered, or if the file is of another shape.
     """
-    try:
-        completed = int(found["completed"])
-        if not completed:
-            line = f"{length} tokens: none of {shape.size} requests was answered"
-            raise DriverError([f"{line}. Fix: try `verify`, then `logs router`"], FAILED)
+    with answered(f"{length} tokens", shape, found) as completed:
         return Row(
             length=length,
             groups=shape.groups,
@@ -149,9 +163,6 @@ def row(
             prefill_tokens=prefill,
             decode_tokens=decode,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        line = f"vllm bench serve: its result is not as vLLM 0.32 writes it: {error!r}"
-        raise DriverError([f"{line}. Fix: use an image with vLLM 0.32"], FAILED) from error
 
 
 def moved(

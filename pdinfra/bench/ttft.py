@@ -11,6 +11,7 @@ from pdinfra.bench.counting import moved_of, settled, sources
 from pdinfra.bench.dataset import Shape, generate, jsonl
 from pdinfra.bench.engines import (
     WARM_UP_SEED,
+    answering,
     load_host,
     need_engines,
     shortest_limit,
@@ -20,7 +21,7 @@ from pdinfra.bench.engines import (
 from pdinfra.bench.result import Measurement, Row, caching, row
 from pdinfra.bench.serve import Job, serve
 from pdinfra.bench.wish import Wish
-from pdinfra.driver.look import FAILED, INVALID, DriverError
+from pdinfra.driver.look import INVALID, DriverError
 from pdinfra.model.plan import Container, HostPlan, Plan
 from pdinfra.verify.engines import Client, EngineError
 
@@ -46,17 +47,11 @@ def measure(bench: Bench) -> Measurement:
     plan, wish = bench.plan, bench.wish
     need_engines(plan)
     host, container = load_host(plan)
-    with Client() as client:
-        try:
-            shapes, template = _prepared(client, bench)
-            own = [client.prefix_caching(i.url) for i in plan.instances]
-            job = _job(bench, host, container, template)
-            rows = [_measured(client, bench, job, n, shape) for n, shape in shapes.items()]
-        except EngineError as error:
-            line = f"service {plan.service}: {error}"
-            raise DriverError(
-                [f"{line}. Fix: `status` shows who is missing, `up` mends"], FAILED
-            ) from error
+    with Client() as client, answering(plan):
+        shapes, template = _prepared(client, bench)
+        own = [client.prefix_caching(i.url) for i in plan.instances]
+        job = _job(bench, host, container, template)
+        rows = [_measured(client, bench, job, n, shape) for n, shape in shapes.items()]
     return Measurement(
         inventory=bench.inventory,
         service=plan.service,

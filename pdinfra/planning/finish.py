@@ -6,7 +6,7 @@ the addresses of its devices. Added once for all hosts, when these have been loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pdinfra.model.facts import HostFacts
@@ -16,8 +16,8 @@ from pdinfra.planning.containers import container
 from pdinfra.planning.rank_tables import Texts, made, reading
 from pdinfra.stacks.interfaces import interface_value, interface_variables
 
-Spec = Callable[[Container], ContainerSpec]
-"""A planned container → its spec as the host wants it; the same object where nothing differs."""
+Spec = Callable[[HostPlan, Container], ContainerSpec]
+"""A host's planned container → its spec as the host wants it; itself where nothing differs."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,17 @@ class Finished:
 def finish(plan: Plan, facts: Mapping[str, HostFacts]) -> Finished:
     """Return the plan with what only the hosts know; itself where that is nothing."""
     tables = made(plan, facts)
+    spanning = {each for i in plan.instances if i.parts for each in i.containers}
 
-    def spec(mine: Container) -> ContainerSpec:
-        seen = facts.get(mine.host)
+    def spec(host: HostPlan, mine: Container) -> ContainerSpec:
+        seen = facts.get(host.name)
         own = mine.spec
         if seen is not None:
-            own = _with_interface(plan, mine, _with_npu_smi(own, seen), seen)
+            known = interface_variables(
+                plan.stack, host.accelerator, spans=(host.name, mine.id) in spanning
+            )
+            own = _with_npu_smi(own, seen)
+            own = _with_interface(mine, own, known, seen.network.interface(host.address), seen)
         if plan.rank_tables is None or mine.id not in tables.variables:
             return own
         return reading(own, plan.rank_tables.folder, tables.variables[mine.id])
@@ -61,18 +66,15 @@ def _with_npu_smi(spec: ContainerSpec, seen: HostFacts) -> ContainerSpec:
 
 
 def _with_interface(
-    plan: Plan, mine: Container, spec: ContainerSpec, seen: HostFacts
+    mine: Container, spec: ContainerSpec, known: Iterable[str], interface: str, seen: HostFacts
 ) -> ContainerSpec:
     """Return an engine's spec with the interface of its host's address, where it is not given.
 
-    Without such an interface the spec has what the container there has: nothing restarts for it.
+    known: the variables that name it. Without an interface the spec has what the container there
+    has: nothing restarts for it.
     """
-    host = plan.host(mine.host)
-    spans = any((mine.host, mine.id) in i.containers for i in plan.instances if i.parts)
-    known = interface_variables(plan.stack, host.accelerator, spans=spans)
     names = known if mine.kind == "instance" else ()
     wanted = [name for name in names if name not in spec.env]
-    interface = seen.network.interface(host.address)
     found = seen.container(mine.id)
     now = found.spec.env if found else {}
     if interface:
@@ -91,7 +93,7 @@ def _changed(plan: Plan, spec: Spec) -> Plan:
 
 def _changed_host(service: str, host: HostPlan, spec: Spec) -> HostPlan:
     """Return a host with other specs; itself where every container keeps its own."""
-    specs = [spec(mine) for mine in host.containers]
+    specs = [spec(host, mine) for mine in host.containers]
     if all(new is mine.spec for new, mine in zip(specs, host.containers, strict=True)):
         return host
     containers = tuple(

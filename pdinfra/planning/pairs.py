@@ -41,39 +41,33 @@ def with_partners(
     plan: Plan, facts: Mapping[str, HostFacts], by_host: Mapping[str, list[Change]]
 ) -> dict[str, list[Change]]:
     """Return the changes in which nobody of such a group is replaced or created alone."""
-    result = dict(by_host)
+    changes = (change for mine in by_host.values() for change in mine)
+    anew = [c.id for c in changes if c.kind == "instance" and c.action in ("create", "replace")]
+    told: dict[str, tuple[str, str]] = {}
     for group in groups(plan):
-        why = _why(group, facts, [change for mine in by_host.values() for change in mine])
-        if not why:
-            continue
-        names = {name for _, name in group.containers}
+        why = _why(group, facts, anew)
         missing = [name for host, name in group.containers if host not in facts]
         unseen = (
             f"; {' and '.join(missing)} must start with it: run without --limit" if missing else ""
         )
-        result = {
-            host: [_told(c, names, why, unseen) for c in mine] for host, mine in result.items()
-        }
-    return result
+        told |= dict.fromkeys((name for _, name in group.containers), (why, unseen)) if why else {}
+    return {host: [_told(change, told) for change in mine] for host, mine in by_host.items()}
 
 
-def _told(change: Change, names: set[str], why: str, unseen: str) -> Change:
+def _told(change: Change, told: Mapping[str, tuple[str, str]]) -> Change:
     """Return the change of a container that has to start with the others."""
-    if change.kind != "instance" or change.id not in names or change.action == "remove":
+    if change.kind != "instance" or change.id not in told or change.action == "remove":
         return change
+    why, unseen = told[change.id]
     if change.action != "keep":
         return change.model_copy(update={"reason": change.reason + unseen})
     return change.model_copy(update={"action": "replace", "reason": why + unseen})
 
 
-def _why(group: Group, facts: Mapping[str, HostFacts], changes: Sequence[Change]) -> str:
-    """Return why all must start anew; empty if they found each other."""
+def _why(group: Group, facts: Mapping[str, HostFacts], changed: Sequence[str]) -> str:
+    """Return why all must start anew; empty if they found each other. changed: who starts anew."""
     names = {name for _, name in group.containers}
-    anew = [
-        c.id
-        for c in changes
-        if c.kind == "instance" and c.id in names and c.action in ("create", "replace")
-    ]
+    anew = [name for name in changed if name in names]
     if anew:
         return f"starts with {' and '.join(anew)}: they find each other only when they start"
     found = [facts[host].container(name) for host, name in group.containers if host in facts]

@@ -6,7 +6,7 @@ Source: the table versions/vllm.yml, whose texts in braces are filled in here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -98,14 +98,12 @@ def by_vllm_router(service: HostSettings) -> bool:
 
 def shares(service: HostSettings) -> bool:
     """Tell whether the connector, or one inside of it, reads and writes a folder."""
-    names = inside(service) if service.stack == "native" else ()
-    return any(row.shared for row in variants() if row.connector in names)
+    return service.stack == "native" and any(row.shared for row in _of_any_release(service))
 
 
 def waits(service: HostSettings) -> bool:
     """Tell whether engines wait for each other when they start, and only then."""
-    names = inside(service)
-    return any(row.waits for row in variants() if row.connector in names)
+    return any(row.waits for row in _of_any_release(service))
 
 
 def with_sizes(engine: Engine, service: HostSettings) -> Engine:
@@ -123,6 +121,12 @@ def with_sizes(engine: Engine, service: HostSettings) -> Engine:
     return replace(engine, settings=settings)
 
 
+def _of_any_release(service: HostSettings) -> Iterator[Variant]:
+    """Yield the table's rows for what is inside, whatever the image's version is."""
+    names = inside(service)
+    return (row for row in variants() if row.connector in names)
+
+
 def is_stock(service: HostSettings) -> bool:
     """Tell whether the engines' image is another one than pdinfra's own."""
     return service.accelerator != "cpu" or service.image is not None
@@ -132,8 +136,7 @@ def shortest(service: HostSettings) -> int:
     """Return the fewest tokens that a prompt may have: pdinfra's own image takes any."""
     if not is_stock(service):
         return 0
-    names = inside(service)
-    return max((row.shortest for row in variants() if row.connector in names), default=0)
+    return max((row.shortest for row in _of_any_release(service)), default=0)
 
 
 def address_of(engine: Engine, service: HostSettings) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pdinfra.model.inventory import Host, HostSettings, Inventory
 from pdinfra.model.problems import Problem
 from pdinfra.stacks import kv_transfer
-from pdinfra.stacks.base import Engine
+from pdinfra.stacks.base import Engine, peers_of
 from pdinfra.versions.connectors import MULTI, connectors, usable
 from pdinfra.versions.order import order
 from pdinfra.versions.table import VersionError
@@ -40,22 +40,17 @@ def problems(inventory: Inventory, engines: Sequence[Engine]) -> list[Problem]:
         hint = "; its name tells no version: pd_vllm_version can" if unsaid else ""
         found.append(Problem.of(host.name, f"pd_image {image}", f"{text}{hint}"))
     if not found and rows:
-        found += _pairs(next(iter(rows.values())), paired)
-        found += _equal_sizes(next(iter(rows.values())), paired)
-        found += _short_steps(next(iter(rows.values())), paired, inventory.service)
-        found += _unlike(next(iter(rows.values())), paired, inventory.service)
+        mine = next(iter(rows.values()))
+        found += _pairs(mine, paired)
+        found += _equal_sizes(mine, paired)
+        found += _short_steps(mine, paired, inventory.service)
+        found += _unlike(mine, paired, inventory.service)
     found += _policy(inventory, paired=bool(paired))
     settings = {host.name: host.settings for host in inventory.hosts}
-    peers = len(paired)
-    ranks = {engine.instance.id: n for n, engine in enumerate(_in_order(paired))}
+    ranks = peers_of(paired).ranks
     for engine in paired:
-        found += _own_config(engine, settings[engine.instance.host], ranks, peers)
+        found += _own_config(engine, settings[engine.instance.host], ranks)
     return found
-
-
-def _in_order(engines: Sequence[Engine]) -> list[Engine]:
-    """Return prefill engines, then decode engines."""
-    return sorted(engines, key=lambda engine: engine.instance.role != "prefill")
 
 
 def _multi(inventory: Inventory) -> Iterator[Problem]:
@@ -219,7 +214,7 @@ def _policy(inventory: Inventory, *, paired: bool) -> Iterator[Problem]:
 
 
 def _own_config(
-    engine: Engine, service: HostSettings, ranks: dict[str, int], count: int
+    engine: Engine, service: HostSettings, ranks: Mapping[str, int]
 ) -> Iterator[Problem]:
     """Yield a --kv-transfer-config among the user's own arguments, with what is wrong in it."""
     given = _given(engine.settings.engine_args)
@@ -236,8 +231,8 @@ def _own_config(
         if name not in (None, service.connector):
             wrong.append(f"kv_connector is {name}, pd_connector {service.connector}")
         size = document.get("kv_parallel_size")
-        if size not in (None, 1, count):
-            wrong.append(f"kv_parallel_size is {size}, there are {count} engines")
+        if size not in (None, 1, len(ranks)):
+            wrong.append(f"kv_parallel_size is {size}, there are {len(ranks)} engines")
         rank = document.get("kv_rank")
         mine = ranks[engine.instance.id]
         if rank not in (None, mine):

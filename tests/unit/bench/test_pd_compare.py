@@ -159,8 +159,9 @@ def test_the_picture_has_three_measures_each_with_a_scale_of_its_own() -> None:
 
 
 def test_the_table_has_both_services_the_difference_and_the_verdict() -> None:
-    console = Console(file=StringIO(), width=160)
+    page = StringIO()
+    console = Console(file=page, width=160)
     show_pd(console, compare(service(load(**QUICK, failed=2)), mixed()))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = page.getvalue()
     for words in ("128 x 16", "80.0", "-20.0 %", "2 of 100", "not judged", "No verdict", "█"):
         assert words in shown

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PLUGIN = Path(__file__).parents[3] / "images" / "vllm-cpu" / "plugin"
+from tests.unit.vllm_plugin import scripts
+
 CONNECTORS = "vllm/distributed/kv_transfer/kv_connector"
 
 # As vLLM 0.32.0 is made, as far as the plugin touches it.
@@ -137,13 +136,5 @@ def test_without_vllm_there_is_nothing_to_do(tmp_path: Path) -> None:
 
 
 def run(script: str, *folders: Path) -> list[str]:
-    """Run a script in a Python of its own and return the lines that it prints."""
-    path = ":".join(map(str, (PLUGIN, *folders)))
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    """Return the lines that a script prints."""
+    return scripts.run(script, *folders).splitlines()

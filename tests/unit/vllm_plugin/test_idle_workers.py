@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PLUGIN = Path(__file__).parents[3] / "images" / "vllm-cpu" / "plugin"
+from tests.unit.vllm_plugin.scripts import run
+
 CONDITION = """
 class SpinCondition:
     def __init__(self, is_reader, context, notify_address, {last}):
@@ -42,15 +41,3 @@ def test_it_takes_only_where_vllm_is_as_measured(
 
 def test_without_vllm_it_does_nothing() -> None:
     assert run("from pdinfra_vllm import idle_workers; print(idle_workers.apply())") == "False"
-
-
-def run(script: str, *folders: Path) -> str:
-    """Run a script in a Python of its own and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": ":".join(map(str, (PLUGIN, *folders))), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-PLUGIN = Path(__file__).parents[3] / "images" / "vllm-cpu" / "plugin"
+from tests.unit.vllm_plugin.scripts import run
+
 CONDITION = """
 class SpinCondition:
     def __init__(self, socket):
@@ -46,15 +45,3 @@ def test_every_ping_finds_the_room_that_the_one_before_left(tmp_path: Path) -> N
 
 def test_without_vllm_it_does_nothing() -> None:
     assert run("from pdinfra_vllm import lost_pings; print(lost_pings.apply())") == "False"
-
-
-def run(script: str, *folders: Path) -> str:
-    """Run a script in a Python of its own and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={"PYTHONPATH": ":".join(map(str, (PLUGIN, *folders))), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PLUGIN = Path(__file__).parents[3] / "images" / "vllm-cpu" / "plugin"
+from tests.unit.vllm_plugin import scripts
 
 # As nixl 1.5.1 is made: a package that hands out the modules of the one for CUDA.
 NIXL = """
@@ -44,16 +42,9 @@ def nixl(tmp_path: Path) -> Path:
 
 
 def run(script: str, *folders: Path) -> list[str]:
-    """Run a script in a Python of its own and return the words that it prints."""
-    path = ":".join(map(str, (PLUGIN, *folders)))
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; from pdinfra_vllm import progress_thread\n{script}"],
-        env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    """Return the words that a script prints."""
+    start = "import sys; from pdinfra_vllm import progress_thread"
+    return scripts.run(f"{start}\n{script}", *folders).split()
 
 
 def test_it_waits_until_somebody_loads_nixl(nixl: Path) -> None:
