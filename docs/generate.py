@@ -37,6 +37,13 @@ from pdinfra.planning.schema import variables_schema
 from pdinfra.ranktable.findings import Finding
 from pdinfra.ranktable.picture import HostDrawn, InstanceDrawn
 from pdinfra.versions.connectors import Connector, connectors
+from pdinfra.versions.ray import (
+    executor_rows,
+    measured_pairs,
+    ray_words,
+    serve_rows,
+    vllm_words,
+)
 from pdinfra.versions.vllm import Part, Variant, usable_in, variants
 
 PROGRAM = "python -m pdinfra"
@@ -130,6 +137,28 @@ DETAILS_HEAD = """\
 
 In braces: what the plan fills in. "Read" means read in the source of that release, "measured" run
 by this project's tests on CPU; what needs cards was not run here.
+"""
+
+RAY_HEAD = """\
+# Ray by version
+
+Which releases of Ray, vLLM and Python go together, from the table `pdinfra/versions/ray.yml`. All
+hosts of a Ray cluster must have the same three. "Metadata" is what a package on PyPI says that it
+requires, "read" its source, "measured" run here on CPU.
+
+## Ray Serve LLM
+
+A row holds up to the next one. Where the package takes any newer vLLM, pdinfra takes those before
+the one that the next Ray asks for.
+"""
+RAY_MEASURED_HEAD = """\
+Besides these, measured:
+"""
+RAY_EXECUTOR_HEAD = """\
+## vLLM's engines on Ray
+
+`--distributed-executor-backend ray`, for cards only: vLLM refuses it on CPU. Where vLLM's package
+does not require Ray, its images need not have it: use one that does, or build one.
 """
 
 COMMANDS_HEAD = f"""\
@@ -255,6 +284,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "commands.md", commands_page()
     yield ROOT / "docs" / "checks.md", checks_page()
     yield ROOT / "docs" / "connector-versions.md", connectors_page()
+    yield ROOT / "docs" / "ray-versions.md", ray_page()
 
 
 def _equal(path: Path, text: str) -> bool:
@@ -569,6 +599,36 @@ def _members(variant: Variant) -> str:
     if variant.waits:
         words += ", which wait for each other"
     return words + ("; one tensor-parallel size" if variant.equal else "")
+
+
+# Ray
+
+
+def ray_page() -> str:
+    """Return which Ray goes with which vLLM and Python."""
+    serve = [
+        (f"from {r.since}", vllm_words(r), ", ".join(r.pythons), _plain(r.source))
+        for r in serve_rows()
+    ]
+    measured = [(r.ray, r.vllm, r.accelerator, _plain(r.source)) for r in measured_pairs()]
+    executor = [
+        (f"from {r.since}", ray_words(r), "yes" if r.brings else "no", _plain(r.source))
+        for r in executor_rows()
+    ]
+    return "\n".join(
+        [
+            BY,
+            RAY_HEAD,
+            _table(("Ray", "vLLM", "Python", "known from"), serve),
+            "",
+            RAY_MEASURED_HEAD,
+            _table(("Ray", "vLLM", "accelerator", "known from"), measured),
+            "",
+            RAY_EXECUTOR_HEAD,
+            _table(("vLLM", "Ray", "required by its package", "known from"), executor),
+            "",
+        ]
+    )
 
 
 # Markdown
