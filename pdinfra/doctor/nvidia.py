@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
 from pdinfra.doctor.rules import Rule
+from pdinfra.doctor.told import memory_share
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import GpuFact, HostFacts, NvidiaFact
 from pdinfra.model.plan import Container, HostPlan, Plan
 
 GIB = 1024**3
-VLLM_SHARE = 0.92
-"""vLLM's own --gpu-memory-utilization (0.32, config/cache.py; older releases: 0.9)."""
 IDLE_BYTES = GIB
 """What an idle GPU shows as used: the driver's own share, less than this."""
 
@@ -114,7 +112,7 @@ def _gpus(host: HostPlan, found: NvidiaFact, seen: HostFacts) -> Iterator[Check]
         fact = seen.container(container.id)
         if fact is not None and fact.state in ("running", "restarting"):
             continue  # What is used on its GPUs is its own.
-        share = _share(container)
+        share = memory_share(container.spec)
         yield from (_memory(host.name, container.id, gpu, share) for gpu in gpus.values() if gpu)
 
 
@@ -130,15 +128,6 @@ def _memory(host: str, engine: str, gpu: GpuFact, share: float) -> Check:
     if gpu.memory_used > IDLE_BYTES:
         return MEMORY.bad(host, found, expected=f"nobody else on {engine}'s GPU", severity="warn")
     return MEMORY.ok(host, found, expected=expected)
-
-
-def _share(container: Container) -> float:
-    """Return the share of a GPU's memory that the engine was told to take; the last word counts."""
-    given = re.findall(r"--gpu-memory-utilization[= ](\S+)", " ".join(container.spec.command))
-    try:
-        return float(given[-1])
-    except (IndexError, ValueError):
-        return VLLM_SHARE
 
 
 def _versions(by_host: Mapping[str, str]) -> Check:

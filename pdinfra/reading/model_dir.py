@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pdinfra.model.facts import ManifestFact, ModelFact
+from pdinfra.reading.model_config import count, language_model, shape
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
 WEIGHTS = (".safetensors", ".bin", ".pt", ".gguf")
@@ -35,19 +36,19 @@ def model_fact(path: str, raw: Mapping[str, Any]) -> ModelFact:
             config = {}
     # vLLM reads the weights beside config.json; folders below hold other formats.
     weights = {n: size for n, size in files.items() if n.endswith(WEIGHTS) and "/" not in n}
-    missing += _missing_shards(weights, texts)
+    listed, broken = _listed(texts)
+    missing += _missing_shards(weights, listed, broken)
     if not any(name in files for name in TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json or tokenizer.model)")
-    # Multimodal models keep the language model's numbers one level down.
-    text = config.get("text_config")
-    numbers = text if isinstance(text, dict) else config
-    heads = _count(numbers.get("num_attention_heads"))
+    numbers = language_model(config)
+    heads = count(numbers.get("num_attention_heads"))
     return ModelFact(
         path=path,
         missing=tuple(missing),
         heads=heads,
-        kv_heads=_count(numbers.get("num_key_value_heads")) or heads,
-        weight_bytes=sum(weights.values()),
+        kv_heads=count(numbers.get("num_key_value_heads")) or heads,
+        weight_bytes=sum(weights[name] for name in _loaded(weights, listed)),
+        shape=shape(config),
         files={n: size for n, size in files.items() if n.endswith(READ) and not ours(n)},
         manifest=_manifest(texts.get(MANIFEST), files),
     )
@@ -80,22 +81,33 @@ def _manifest(text: str | None, files: Mapping[str, int]) -> ManifestFact | None
     )
 
 
-def _missing_shards(weights: Mapping[str, int], texts: Mapping[str, str | None]) -> list[str]:
-    """Return the weight files that are not there or empty."""
-    if not weights:
-        return ["weights (*.safetensors)"]
-    wanted: set[str] = set()
+def _listed(texts: Mapping[str, str | None]) -> tuple[set[str], str]:
+    """Return the weight files that an index names, and the name of an index that is broken."""
     for name in INDEXES:
         if name not in texts:
             continue
         index = _json(texts[name])
         if not isinstance(index, dict):
-            return [f"{name} that is valid JSON"]
+            return set(), name
         shards = index.get("weight_map")
         if isinstance(shards, dict):
-            wanted |= {str(shard) for shard in shards.values()}
-            break
-    absent = sorted(wanted - weights.keys())
+            return {str(shard) for shard in shards.values()}, ""
+    return set(), ""
+
+
+def _loaded(weights: Mapping[str, int], listed: set[str]) -> set[str]:
+    """Return the files that vLLM loads: an index's, else those of the first kind there is."""
+    kinds = ({name for name in weights if name.endswith(kind)} for kind in WEIGHTS)
+    return (listed & weights.keys()) or next((names for names in kinds if names), set())
+
+
+def _missing_shards(weights: Mapping[str, int], listed: set[str], broken: str) -> list[str]:
+    """Return the weight files that are not there or empty."""
+    if not weights:
+        return ["weights (*.safetensors)"]
+    if broken:
+        return [f"{broken} that is valid JSON"]
+    absent = sorted(listed - weights.keys())
     return absent + sorted(f"{name} (0 bytes)" for name, size in weights.items() if not size)
 
 
@@ -105,8 +117,3 @@ def _json(text: str | None) -> Any:
         return json.loads(text or "")
     except ValueError:
         return None
-
-
-def _count(value: object) -> int:
-    """Return a positive whole number, else 0."""
-    return value if isinstance(value, int) and value > 0 else 0

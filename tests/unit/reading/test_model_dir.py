@@ -107,3 +107,20 @@ def test_model_without_grouped_attention_has_as_many_kv_heads_as_heads() -> None
 @pytest.mark.parametrize("value", ["12", None, -1, 0, 1.5])
 def test_unusable_number_of_heads_is_unknown_not_a_crash(value: object) -> None:
     assert read(WHOLE, json.dumps({"num_attention_heads": value}))[1] == 0
+
+
+def test_weights_are_what_an_engine_loads_not_the_copies_beside() -> None:
+    shards = {f"layer{n}": f"model-0000{n}-of-00002.safetensors" for n in (1, 2)}
+    files = {**without("model.safetensors"), INDEX: 1, **dict.fromkeys(shards.values(), 5)}
+    beside = {"consolidated.safetensors": 10, "pytorch_model.bin": 10}
+    indexed = read({**files, **beside}, **{INDEX: json.dumps({"weight_map": shards})})
+    assert indexed[3] == 10
+    assert read({**WHOLE, "pytorch_model.bin": 1000})[3] == 1000
+    assert read({**without("model.safetensors"), "pytorch_model.bin": 30})[3] == 30
+
+
+def test_shape_of_the_model_is_read_with_it() -> None:
+    config = json.dumps({"num_attention_heads": 8, "num_hidden_layers": 4, "hidden_size": 256})
+    raw = {"error": None, "files": WHOLE, "texts": {"config.json": config}}
+    shape = model_fact("/srv/m", raw).shape
+    assert (shape.layers, shape.head_dim) == (4, 32)
