@@ -17,6 +17,7 @@ def docker_run(container: Container) -> list[str]:
     spec = container.spec
     words = ["docker", "run", "-d", f"--name={container.name}"]
     words += [f"--network={spec.network_mode}", f"--ipc={spec.ipc_mode}"]
+    words += [f"--pid={spec.pid_mode}"] if spec.pid_mode else []
     words += [f"--shm-size={spec.shm_size}"] if spec.ipc_mode != "host" else []
     words += [f"--memory={spec.memory}"] if spec.memory else []
     words += ["--gpus", f'"device={",".join(spec.gpus)}"'] if spec.gpus else []
@@ -35,7 +36,7 @@ def docker_run(container: Container) -> list[str]:
         words += ["--mount", f"type=bind,source={mount.source},target={mount.target}{mode}"]
     for name, value in sorted(spec.env.items()):
         words += ["-e", f"{name}={value}"]
-    return [*words, spec.image, *spec.command]
+    return [*words, "--entrypoint=", spec.image, *spec.command]
 
 
 def as_text(words: list[str]) -> str:
