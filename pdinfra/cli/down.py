@@ -1,4 +1,4 @@
-"""`down`: remove the service's containers; images, models and the Docker engine stay."""
+"""`down`: remove the service's containers and names; images, models and Docker stay."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def down(
     limit: LimitOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove every container of the service. Images, models and the Docker engine stay."""
+    """Remove every container of the service, and what /etc/hosts and the kernel were told for it.
+
+    Images, models and the Docker engine stay.
+    """
     with reported(json):
         done = run("playbooks/down.yml", inventory, limit)
         seen = look(done)

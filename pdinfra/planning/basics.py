@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.ascend import HCCL_PORTS
-from pdinfra.model.changes import Change
+from pdinfra.model.changes import Action, Change
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import HostPlan, Plan
 
@@ -20,7 +20,8 @@ class BasicsWork(BaseModel):
     """What the role `host` writes. None and False leave things as they are.
 
     ``hosts_file`` is the whole new /etc/hosts, ``reserved_ports`` the whole new value of
-    net.ipv4.ip_local_reserved_ports. ``reasons`` say why, by what is changed.
+    net.ipv4.ip_local_reserved_ports, empty where no port stays reserved. ``reasons`` say why, by
+    what is changed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,10 +59,33 @@ def basics_work(plan: Plan, host: HostPlan, facts: HostFacts) -> BasicsWork:
     )
 
 
-def basics_changes(host: HostPlan, work: BasicsWork) -> list[Change]:
+def undone_work(host: HostPlan, facts: HostFacts) -> BasicsWork:
+    """Return what takes back on one host what basics_work() gave it, where that is still there.
+
+    A clock stays set, and a line of the own name keeps the host's address: both are right without
+    the service, too. What was reserved by others, or is no longer planned, stays reserved.
+    """
+    if host.basics is None:
+        return NO_BASICS
+    reasons = {}
+    block, rest = _split(facts.network.hosts_file)
+    if host.basics.names and block:
+        reasons["names"] = "down: take the hosts' names out of /etc/hosts"
+    network = facts.network
+    ours = _ports_inside(host, facts) & network.reserved & network.kept_reserved
+    if host.basics.ports and ours:
+        reasons["ports"] = f"down: {port_ranges(ours)} need not be reserved any more"
+    return BasicsWork(
+        hosts_file="\n".join([*rest, ""]) if "names" in reasons else None,
+        reserved_ports=port_ranges(network.reserved - ours) if "ports" in reasons else None,
+        reasons=reasons,
+    )
+
+
+def basics_changes(host: HostPlan, work: BasicsWork, action: Action = "create") -> list[Change]:
     """Return the changes that a work order stands for."""
     return [
-        Change(host=host.name, kind="host", id=thing, action="create", reason=reason)
+        Change(host=host.name, kind="host", id=thing, action=action, reason=reason)
         for thing, reason in work.reasons.items()
     ]
 
@@ -140,13 +164,17 @@ def _mended(line: str, host: HostPlan, hostname: str) -> str:
 
 
 def _ports_to_reserve(host: HostPlan, facts: HostFacts) -> list[int]:
-    """Return planned ports that an outgoing connection may take, and HCCL's on NPU hosts."""
+    """Return planned ports that an outgoing connection may take."""
+    return sorted(_ports_inside(host, facts) - facts.network.reserved)
+
+
+def _ports_inside(host: HostPlan, facts: HostFacts) -> set[int]:
+    """Return planned ports in the range for outgoing connections, and HCCL's on NPU hosts."""
     first, last = facts.network.ephemeral
     wanted = {port.port for port in host.ports}
     if host.accelerator == "ascend" and host.observe.devices:
         wanted |= set(HCCL_PORTS)
-    inside = {port for port in wanted if first <= port <= last}
-    return sorted(inside - facts.network.reserved)
+    return {port for port in wanted if first <= port <= last}
 
 
 def _leads_to(facts: HostFacts, name: str, address: str) -> bool:

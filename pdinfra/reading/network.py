@@ -11,6 +11,9 @@ from pdinfra.model.facts import NetworkFact, ProxyFact
 
 EVERYWHERE = "00000000"
 """Destination and mask of the default route in /proc/net/route."""
+KEPT = "/etc/sysctl.d/90-pdinfra.conf"
+"""Where role `host` writes, as ``net.ipv4.ip_local_reserved_ports=8080,9148-9150``."""
+KEPT_PORTS = re.compile(r"(?m)^net\.ipv4\.ip_local_reserved_ports\s*=\s*([\d,-]+)$")
 EPHEMERAL = (32768, 60999)
 """Linux's default, for a host that does not show its own."""
 
@@ -27,10 +30,17 @@ def network_fact(raw: Mapping[str, Any]) -> NetworkFact:
         proxies=tuple(_proxies(raw)),
         ephemeral=_ephemeral(files.get("/proc/sys/net/ipv4/ip_local_port_range") or ""),
         reserved=port_set(files.get("/proc/sys/net/ipv4/ip_local_reserved_ports") or ""),
+        kept_reserved=_kept(files.get(KEPT) or ""),
         daemons=tuple(raw.get("daemons", ())),
         ufw=bool(re.search(r"(?mi)^ENABLED=yes", files.get("/etc/ufw/ufw.conf") or "")),
         in_container=bool(raw.get("in_container")),
     )
+
+
+def _kept(text: str) -> frozenset[int]:
+    """Return the ports that a sysctl file reserves."""
+    found = KEPT_PORTS.search(text)
+    return port_set(found.group(1)) if found else frozenset()
 
 
 def port_set(text: str) -> frozenset[int]:

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from pdinfra.model.plan import Plan
-from pdinfra.planning.basics import BasicsWork, basics_changes, basics_work, port_ranges
+from pdinfra.planning.basics import (
+    BasicsWork,
+    basics_changes,
+    basics_work,
+    port_ranges,
+    undone_work,
+)
+from pdinfra.planning.compare import compare
+from pdinfra.planning.finish import Finished
 from tests.unit.builders import ASCEND, TWO_HOSTS, facts, network, plan
 
 DEBIAN = "127.0.0.1\tlocalhost\n127.0.1.1\ta.example a\n\n# IPv6\n::1 localhost\n"
@@ -117,6 +125,60 @@ def test_every_change_is_listed_with_its_reason() -> None:
         ("host", "time"),
     ]
     assert all(change.reason for change in listed)
+
+
+def undone(of: Plan, **seen: Any) -> BasicsWork:
+    """Return what `down` takes back on host a, whose network is as told."""
+    host = of.host("a")
+    return undone_work(host, facts(host, network=network(host, **seen)))
+
+
+def test_down_takes_the_block_out_and_leaves_every_other_line() -> None:
+    own = "127.0.0.1 localhost\n# mine\n10.9.9.9 other\n"
+    given = work(two(), resolved={"a": ("10.0.0.1",)}, hosts_file=own).hosts_file
+    assert given is not None
+    assert given != own
+    assert undone(two(), hosts_file=given).hosts_file == own
+    assert undone(two(), hosts_file=own) == BasicsWork()
+
+
+def test_down_frees_the_planned_ports_that_pdinfra_reserved_and_no_others() -> None:
+    of = two(pd_port=40000, pd_kv_port=40001)
+    every = frozenset({8080, 40000, 40001, 40002})
+    back = undone(of, reserved=every, kept_reserved=every)
+    assert back.reserved_ports == "8080,40002"
+    assert back.hosts_file is None
+    by_hand = undone(of, reserved=every, kept_reserved=frozenset())
+    assert by_hand == BasicsWork()
+
+
+def test_down_leaves_nothing_reserved_where_all_was_pdinfras() -> None:
+    both = frozenset({40000, 40001})
+    back = undone(two(pd_port=40000, pd_kv_port=40001), reserved=both, kept_reserved=both)
+    assert back.reserved_ports == ""
+
+
+def test_down_leaves_what_the_user_manages_himself() -> None:
+    block = "# BEGIN pdinfra\n10.0.0.2 b\n# END pdinfra\n"
+    both = frozenset({40000, 40001})
+    of = two(pd_port=40000, pd_kv_port=40001, pd_manage_hosts=False, pd_manage_ports=False)
+    assert undone(of, hosts_file=block, reserved=both, kept_reserved=both) == BasicsWork()
+
+
+def test_down_on_one_machine_leaves_it_alone() -> None:
+    block = "# BEGIN pdinfra\n10.0.0.2 b\n# END pdinfra\n"
+    assert undone(plan(), hosts_file=block) == BasicsWork()
+
+
+def test_down_lists_and_hands_over_what_it_takes_back() -> None:
+    of = two()
+    block = "# BEGIN pdinfra\n10.0.0.2 b\n# END pdinfra\n127.0.0.1 localhost\n"
+    seen = {host.name: facts(host, network=network(host, hosts_file=block)) for host in of.hosts}
+    found = compare(Finished(of), seen, "down", check=False)
+    listed = [(change.host, change.kind, change.id, change.action) for change in found.changes]
+    assert listed == [("a", "host", "names", "remove"), ("b", "host", "names", "remove")]
+    assert found.work["a"].stages == ("host",)
+    assert found.work["a"].basics.hosts_file == "127.0.0.1 localhost\n"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,12 @@ def test_port_ranges_of_the_kernel() -> None:
     found = read(files)
     assert found.ephemeral == (1024, 65000)
     assert found.reserved == {8080, 9148, 9149, 9150}
+    assert found.kept_reserved == frozenset()
+
+
+def test_ports_that_pdinfra_itself_reserved_are_known_by_its_file() -> None:
+    text = "# by hand\nnet.ipv4.ip_local_reserved_ports=40000-40001\n"
+    assert read({"/etc/sysctl.d/90-pdinfra.conf": text}).kept_reserved == {40000, 40001}
 
 
 @pytest.mark.parametrize("text", ["", "\n"])
