@@ -30,12 +30,14 @@ def answering(plan: Plan) -> Iterator[None]:
 
 
 def need_engines(plan: Plan) -> None:
-    """Raise DriverError for a deployment whose engines are openYuanrong's own actors."""
+    """Raise DriverError for engines that are openYuanrong's own actors, or Ray Serve's replicas."""
     if plan.instances:
         return
-    cause = "its engines are openYuanrong's own: they have no addresses, and no counters to read"
+    whose = "Ray Serve" if plan.ray else "openYuanrong"
+    cause = f"its engines are {whose}'s own: they have no addresses, and no counters to read"
     fix = "measure as the guide does, by `vllm bench serve` with the file of `bench dataset`"
-    raise DriverError([f"pd_connector {plan.connector}: {cause}. Fix: {fix}"], INVALID)
+    thing = "pd_stack ray" if plan.ray else f"pd_connector {plan.connector}"
+    raise DriverError([f"{thing}: {cause}. Fix: {fix}"], INVALID)
 
 
 def load_host(plan: Plan) -> tuple[HostPlan, Container]:

@@ -15,7 +15,7 @@ from pdinfra.cli.options import (
 )
 from pdinfra.cli.tables import show_status
 from pdinfra.driver import status as service
-from pdinfra.driver.look import containers, look
+from pdinfra.driver.look import containers, look, served
 
 
 def status(
@@ -28,7 +28,7 @@ def status(
         done = run("playbooks/look.yml", inventory, limit)
         seen = look(done)
         notes = {path: text for fact in seen.facts.values() for path, text in fact.notes.items()}
-        found = service.status(seen.plan, containers(done), notes)
+        found = service.status(seen.plan, containers(done), notes, served(done, seen.plan))
     if json:
         emit(found.document())
     else:

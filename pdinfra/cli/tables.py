@@ -95,7 +95,7 @@ def show_changes(console: Console, changes: Sequence[Change]) -> None:
 def show_status(console: Console, status: ServiceStatus) -> None:
     """Print everything of the service with its state."""
     table = new_table("", "id", "role", "host", "url", "state", "answers")
-    for member in (status.router, *status.instances, *status.stores):
+    for member in (status.router, *status.instances, *status.nodes, *status.stores):
         table.add_row(*_member(member))
     console.print(table)
     if status.agents is not None:

@@ -31,6 +31,7 @@ from pdinfra.driver.look import (
     look,
     proof,
     reasons,
+    served,
     unproven,
 )
 from pdinfra.driver.run import Event
@@ -65,7 +66,8 @@ def up(
         emit({"ok": ok, **document(seen.changes), "verify": verified, "seconds": seconds})
         finish(ok)
     if proven is not None:
-        show_status(out, status(seen.plan, containers(done)))
+        found = status(seen.plan, containers(done), serve=served(done, seen.plan))
+        show_status(out, found)
         show_proof(out, proven, seen.plan.router.url)
     if ok:
         out.print(f"[bold green]Service URL: {seen.plan.router.url}/v1[/]  ({seconds} s)")

@@ -6,12 +6,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 from pdinfra.doctor import (
     ascend,
+    fit,
     fleet,
     host,
+    layers,
     network,
     npu_ping,
     nvidia,
     rank_tables,
+    ray,
     reach,
     reachable,
     shared_path,
@@ -36,9 +39,12 @@ def examine(plan: Plan, facts: Mapping[str, HostFacts], clock: float) -> list[Ch
             checks += network.network_checks(plan, planned, facts[planned.name])
     checks += fleet.fleet_checks(plan, facts, clock)
     checks += spans.span_checks(plan)
+    checks += layers.layer_checks(plan, facts)
+    checks += fit.fit_checks(plan, facts)
     checks += store.store_checks(plan, facts)
     checks += ascend.checks(plan, facts)
     checks += nvidia.checks(plan, facts)
+    checks += ray.serve_checks(plan, facts)
     return checks
 
 
@@ -50,6 +56,8 @@ def catalogue() -> tuple[Rule, ...]:
         *network.RULES,
         *fleet.RULES,
         *spans.RULES,
+        *layers.RULES,
+        *fit.RULES,
         *reach.RULES,
         *store.RULES,
         *shared_path.RULES,
@@ -57,6 +65,7 @@ def catalogue() -> tuple[Rule, ...]:
         *rank_tables.RULES,
         *npu_ping.RULES,
         *nvidia.RULES,
+        *ray.RULES,
     )
 
 

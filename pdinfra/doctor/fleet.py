@@ -35,7 +35,10 @@ IMAGE_SAME = Rule(
     what="An image has the same content on all hosts, not only the same tag.",
     expected="the same image id as on the other hosts",
     fix="remove the image there and run `up`; pd_image_digest pins what a tag means",
-    source="vLLM's NixlConnector compares versions at the handshake and refuses other builds",
+    source=(
+        "vLLM's NixlConnector compares versions at the handshake and refuses other builds; a node "
+        "with another Ray or Python is refused by Ray's head"
+    ),
 )
 MODEL_FILES = Rule(
     id="model-files",

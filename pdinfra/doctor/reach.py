@@ -53,6 +53,13 @@ REACH_FUNCTIONS = Rule(
     fix="let the host through to these ports",
     source="the plan; an agent that does not reach its master calls itself healthy all the same",
 )
+REACH_RAY = Rule(
+    id="reach-ray",
+    what="Every node of a Ray cluster reaches the head, and all others.",
+    expected="a connection",
+    fix="let the cluster's hosts through to these ports, and nobody else: Ray asks for no password",
+    source="Ray docs, configure ports: a node that is not reached is taken out of the cluster",
+)
 MODEL_CHECKSUM = Rule(
     id="model-checksum",
     what="The model's files have the same content on all hosts (SHA-256; `doctor` only).",
@@ -68,6 +75,7 @@ BY_PURPOSE = {
     "etcd": REACH_ETCD,
     "data": REACH_DATA,
     "functions": REACH_FUNCTIONS,
+    "ray": REACH_RAY,
 }
 RULES: tuple[Rule, ...] = (*BY_PURPOSE.values(), MODEL_CHECKSUM)
 

@@ -8,11 +8,12 @@ from typing import Any
 from pdinfra.driver.run import Failure, Run
 from pdinfra.model.changes import Change
 from pdinfra.model.checks import Check
-from pdinfra.model.facts import ContainerFact, HostFacts
+from pdinfra.model.facts import ContainerFact, HostFacts, ServeFact
 from pdinfra.model.plan import Plan
 from pdinfra.model.problems import Problem
 from pdinfra.model.proof import Proof
 from pdinfra.reading.host import container_facts
+from pdinfra.reading.ray import serve_fact
 
 FAILED = 1
 INVALID = 2
@@ -71,6 +72,11 @@ def _checks(run: Run, compared: dict[str, Any]) -> list[dict[str, Any]]:
 def containers(run: Run) -> dict[str, tuple[ContainerFact, ...]]:
     """Return each host's containers as the run saw them last."""
     return {host: container_facts(raw) for host, raw in run.observed.items()}
+
+
+def served(run: Run, plan: Plan) -> ServeFact | None:
+    """Return what Ray Serve had when its head was looked at last; None without one."""
+    return serve_fact(run.observed.get(plan.router.host, {}).get("serve"))
 
 
 def planned(run: Run) -> Plan:

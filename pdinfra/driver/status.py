@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pdinfra.model.facts import ContainerFact
-from pdinfra.model.plan import Cluster, Part, Plan
+from pdinfra.model.facts import ContainerFact, ReplicaFact, ServeFact
+from pdinfra.model.plan import Cluster, Part, Plan, RayCluster
 from pdinfra.verify.engines import Client
 
 Member = tuple[str, str, str, str]
@@ -34,6 +35,7 @@ class ServiceStatus(BaseModel):
 
     ``stores`` are etcd and the workers of the data system, or the nodes of openYuanrong's full
     mode, ``ready`` by their containers' health. ``agents``: how many its master counted last.
+    ``nodes`` are those of a Ray cluster.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +46,7 @@ class ServiceStatus(BaseModel):
     router: MemberStatus
     stores: tuple[MemberStatus, ...] = ()
     agents: int | None = None
+    nodes: tuple[MemberStatus, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return plain data in the shape of the contract."""
@@ -58,10 +61,12 @@ def status(
     plan: Plan,
     containers: Mapping[str, Sequence[ContainerFact]],
     notes: Mapping[str, str] | None = None,
+    serve: ServeFact | None = None,
 ) -> ServiceStatus:
     """Ask every member at once, from here; containers: each observed host's, as seen last.
 
-    notes: what the master's host had in its files of notes, where it was asked for them.
+    notes: what the master's host had in its files of notes, where it was asked for them. serve:
+    what Ray Serve said that it has.
     """
     router = plan.router
     members: list[Member] = [(i.id, i.role, i.host, i.url) for i in plan.instances]
@@ -84,7 +89,9 @@ def status(
         node = plan.cluster.master
         entry = entry.model_copy(update={"state": _state(containers, node.host, node.id)})
     stores = _stores(plan, containers)
-    every = (*instances, entry, *stores)
+    instances += replica_rows(plan.ray, plan.router.url, serve) if plan.ray else ()
+    nodes = _nodes(plan.ray, containers) if plan.ray else ()
+    every = (*instances, entry, *stores, *nodes)
     healthy = all(row.ready and row.state == "running" for row in every)
     if plan.cluster and notes is not None:
         healthy = healthy and counted == len(plan.cluster.nodes)
@@ -95,6 +102,7 @@ def status(
         router=entry,
         stores=stores,
         agents=counted,
+        nodes=nodes,
     )
 
 
@@ -114,13 +122,61 @@ def _stores(
     else:
         parts = [(m.id, "etcd", m.host, m.url) for m in plan.store.etcd]
         parts += [(w.id, "datasystem", w.host, w.endpoint) for w in plan.store.workers]
-    healthy = {
+    healthy = _healthy(containers)
+    return tuple(_row(p, containers, ready=(p[2], p[0]) in healthy) for p in parts)
+
+
+def replica_rows(ray: RayCluster, entry: str, serve: ServeFact | None) -> tuple[MemberStatus, ...]:
+    """Return a row for each planned replica: those that Ray has on its host, running ones first.
+
+    Those that Ray may do without, and does, have none.
+    """
+    there: dict[tuple[str, str], list[ReplicaFact]] = {}
+    found_all = serve.replicas if serve else ()
+    # One that stops has its successor beside it.
+    for replica in sorted(found_all, key=lambda each: each.state != "RUNNING"):
+        there.setdefault((replica.deployment, replica.address), []).append(replica)
+    rows = []
+    for planned in ray.replicas:
+        mine = there.get((planned.deployment, planned.address), [])
+        found = mine.pop(0) if mine else None
+        state = found.state.lower() if found else ("absent" if serve else "unknown")
+        rows.append(
+            MemberStatus(
+                id=planned.id,
+                role=planned.role,
+                host=planned.host,
+                url=entry,
+                state=state,
+                ready=state == "running",
+            )
+        )
+    there_now = Counter(row.role for row in rows if row.state != "absent")
+    spare = {row.role for row in rows if there_now[row.role] >= ray.fewest(row.role)}
+    return tuple(row for row in rows if row.state != "absent" or row.role not in spare)
+
+
+def _nodes(
+    ray: RayCluster, containers: Mapping[str, Sequence[ContainerFact]]
+) -> tuple[MemberStatus, ...]:
+    """Return the nodes of the cluster, ``ready`` by their containers' health."""
+    healthy = _healthy(containers)
+    rows = []
+    for node in ray.nodes:
+        role = "ray-head" if node.head else "ray-node"
+        part = (node.id, role, node.host, node.address)
+        rows.append(_row(part, containers, ready=(node.host, node.id) in healthy))
+    return tuple(rows)
+
+
+def _healthy(containers: Mapping[str, Sequence[ContainerFact]]) -> set[tuple[str, str]]:
+    """Return host and id of every container that is healthy."""
+    return {
         (host, container.id)
         for host, mine in containers.items()
         for container in mine
         if container.health == "healthy"
     }
-    return tuple(_row(p, containers, ready=(p[2], p[0]) in healthy) for p in parts)
 
 
 def _counted(cluster: Cluster | None, notes: Mapping[str, str] | None) -> int | None:

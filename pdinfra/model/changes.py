@@ -21,6 +21,8 @@ Kind = Literal[
     "worker",
     "master",
     "agent",
+    "head",
+    "node",
     "instance",
     "router",
     "member",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
@@ -47,10 +48,27 @@ class ManifestFact(Fact):
     wrong: tuple[str, ...] = ()
 
 
+class Shape(Fact):
+    """What config.json says of the language model; 0 or empty where it does not.
+
+    Each layer keeps, of every token, ``head_dim`` numbers twice for each KV head, or ``latent``
+    numbers once (MLA); both are 0 where layers differ in that. ``positions`` is the longest text
+    in tokens, ``dtype`` that of the files, such as bfloat16, if they are not ``quantized``.
+    """
+
+    layers: int = 0
+    head_dim: int = 0
+    latent: int = 0
+    positions: int = 0
+    dtype: str = ""
+    quantized: bool = False
+
+
 class ModelFact(Fact):
     """A model directory as it is. ``heads`` and ``kv_heads`` are 0 when config.json is unusable.
 
-    ``files`` are the sizes, in bytes, of what an engine reads, by name.
+    ``weight_bytes`` are of the files that vLLM loads; ``files`` are the sizes, in bytes, of what an
+    engine reads, by name.
     """
 
     path: str
@@ -59,6 +77,7 @@ class ModelFact(Fact):
     heads: int = 0
     kv_heads: int = 0
     weight_bytes: int = 0
+    shape: Shape = Shape()
     files: dict[str, int] = Field({})
     manifest: ManifestFact | None = None
 
@@ -133,7 +152,8 @@ class NetworkFact(Fact):
 
     ``resolved`` has the addresses of each name that was asked for: empty where there are none, or
     no answer came. ``ephemeral`` are the first and last port for outgoing connections, ``reserved``
-    those among them that the kernel leaves alone. ``daemons`` are names as in /proc/PID/comm.
+    those that the kernel leaves alone, ``kept_reserved`` those that pdinfra wrote down for the next
+    boot. ``daemons`` are names as in /proc/PID/comm.
     """
 
     resolved: dict[str, tuple[str, ...]] = Field({})
@@ -143,6 +163,7 @@ class NetworkFact(Fact):
     proxies: tuple[ProxyFact, ...] = ()
     ephemeral: tuple[int, int] = (32768, 60999)
     reserved: frozenset[int] = frozenset()
+    kept_reserved: frozenset[int] = frozenset()
     daemons: tuple[str, ...] = ()
     ufw: bool = False
     in_container: bool = False
@@ -187,6 +208,24 @@ class TextFact(Fact):
     changed: float
 
 
+class ReplicaFact(Fact):
+    """One replica that Ray Serve has: where it is, and Ray's word for its state."""
+
+    id: str
+    deployment: str
+    address: str
+    state: str
+    pid: int = 0
+
+
+class ServeFact(Fact):
+    """What Ray Serve has: its applications' states and messages by name, and all replicas."""
+
+    statuses: dict[str, str]
+    messages: dict[str, str]
+    replicas: tuple[ReplicaFact, ...]
+
+
 class HostFacts(Fact):
     """One host now. Sizes in bytes, clock in seconds since the epoch.
 
@@ -213,6 +252,9 @@ class HostFacts(Fact):
     ascend: AscendFacts | None = None
     members: tuple[Member, ...] | None = Field(
         None, description="Who gets requests from the router; None if no router answers here."
+    )
+    serve: ServeFact | None = Field(
+        None, description="What Ray Serve has; None if no head answers here."
     )
     nvidia: NvidiaFact | None = None
     driver: DriverFact = DriverFact()
@@ -249,6 +291,14 @@ class HostFacts(Fact):
     def model(self, path: str) -> ModelFact | None:
         """Return what was seen of one model directory."""
         return next((m for m in self.models if m.path == path), None)
+
+    def whole_model(self, models: Iterable[Model]) -> ModelFact | None:
+        """Return the first of these models that is there as planned, with nothing missing."""
+        for model in models:
+            fact = self.model(model.path)
+            if fact and not fact.error and not fact.missing and not self.model_gap(model):
+                return fact
+        return None
 
     def model_gap(self, model: Model) -> str | None:
         """Return why a model that `up` brings is not there as planned; None if it is."""

@@ -51,6 +51,18 @@ YuanrongPort = Literal[
     "function_agent",
     "runtime_init",
 ]
+RayPort = Literal[
+    "gcs",
+    "client",
+    "dashboard",
+    "node_manager",
+    "object_manager",
+    "runtime_env",
+    "agent_grpc",
+    "agent",
+    "metrics",
+    "workers",
+]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -97,15 +109,15 @@ class InstanceSettings(BaseModel):
         ge=1,
         le=MOST_RANKS,
         description=(
-            "native on nvidia only: parts that the model's layers are split into, each on "
-            "tensor_parallel_size cards. Default: 1."
+            "native and ray, on nvidia only: parts that the model's layers are split into, each "
+            "on tensor_parallel_size cards. Default: 1."
         ),
     )
     master_port: Port | None = Field(
         None,
         description=(
-            "Port on its first host by which an instance over several hosts finds its parts. "
-            "Default: 29600 plus the index on the host."
+            "Port on its first host by which an instance over several hosts finds its parts; not "
+            "on ray, which finds them itself. Default: 29600 plus the index on the host."
         ),
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = Field(
@@ -213,9 +225,9 @@ class InstanceEntry(InstanceSettings):
         None,
         min_length=1,
         description=(
-            "native only: further hosts of the inventory over which this instance goes, in their "
-            "order after this one; tensor_parallel_size times pipeline_parallel_size cards are "
-            "split evenly over all of them. Default: none."
+            "native and ray: further hosts of the inventory over which this instance goes, in "
+            "their order after this one; tensor_parallel_size times pipeline_parallel_size cards "
+            "are split evenly over all of them. Default: none."
         ),
     )
 
@@ -652,6 +664,56 @@ class HostSettings(InstanceSettings):
         ),
     )
 
+    ray_mode: Literal["serve", "executor"] = Field(
+        "serve",
+        description=(
+            "ray only: serve is Ray Serve LLM, which keeps replicas of the model on the cluster "
+            "and spreads requests over them; executor is one `vllm serve` whose workers Ray starts "
+            "on several hosts (docs/ray.md). The same on all hosts."
+        ),
+    )
+    ray_version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = Field(
+        None,
+        description=(
+            "ray only: version of Ray in the image. Default: the one that the image's name tells, "
+            "as in rayproject/ray-llm:2.60.0-py311-cu128. The same on all hosts."
+        ),
+    )
+    ray_min_replicas: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "ray_mode serve only: replicas of each role that Ray keeps when there is little to do; "
+            "it goes up to all planned instances by itself. Default: always all of them. The same "
+            "on all hosts."
+        ),
+    )
+    ray_object_store_gib: float = Field(
+        1,
+        ge=0.1,
+        le=MOST_GIB,
+        description=(
+            "ray only: shared memory of the host's Ray node for Ray's own objects, GiB; requests "
+            "and answers, not KV."
+        ),
+    )
+    ray_dashboard_address: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description=(
+            "ray only: private address of the head on which Ray's dashboard listens. Whoever "
+            "reaches it can run code on all hosts."
+        ),
+    )
+    ray_ports: dict[RayPort, Port] = Field(
+        default_factory=dict,
+        description=(
+            "ray only: ports of Ray's parts, by name, on every host; workers is the first of 64. "
+            "Default: Ray's own 6379 (gcs), 10001 (client) and 8265 (dashboard), 6380 to 6385 for "
+            "the others, 10100 for workers: all of them pinned. The same on all hosts."
+        ),
+    )
+
     prefill: InstanceSettings = Field(
         default_factory=lambda: InstanceSettings(),
         description="Settings for this host's prefill instances.",
@@ -691,6 +753,10 @@ SERVICE_WIDE: tuple[str, ...] = (
     "yuanrong_patches",
     "yuanrong_scripts_dir",
     "yuanrong_ports",
+    "ray_mode",
+    "ray_version",
+    "ray_min_replicas",
+    "ray_ports",
 )
 """Settings that must be the same on every host of the service."""
 

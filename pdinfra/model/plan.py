@@ -30,13 +30,13 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-ContainerKind = Literal["etcd", "worker", "master", "agent", "instance", "router"]
+ContainerKind = Literal["etcd", "worker", "master", "agent", "head", "node", "instance", "router"]
 """What a container is of the service.
 
 A worker is one of openYuanrong's data system; master and agent are nodes of its full mode, which
-have the data system and the engines inside.
+have the data system and the engines inside. Head and node are those of a Ray cluster.
 """
-COMPUTES: tuple[ContainerKind, ...] = ("instance", "master", "agent")
+COMPUTES: tuple[ContainerKind, ...] = ("instance", "master", "agent", "head", "node")
 """Containers that engines run in: they have devices, shared memory and the model."""
 
 
@@ -61,8 +61,9 @@ class Healthcheck(Frozen):
 class ContainerSpec(Frozen):
     """What makes a container what it is. Two equal specs are the same container.
 
-    Sizes are bytes; ``memory`` 0 means no limit. ``gpus`` are NVIDIA device ids. ``user`` None is
-    the image's own.
+    The command is all that runs: an image's own entrypoint is left out (vllm/vllm-openai has one).
+    ``pid_mode`` None: processes of its own. Sizes are bytes; ``memory`` 0 means no limit. ``gpus``
+    are NVIDIA device ids. ``user`` None is the image's own.
     """
 
     image: str
@@ -73,6 +74,7 @@ class ContainerSpec(Frozen):
     mounts: tuple[Mount, ...] = ()
     network_mode: str = "host"
     ipc_mode: str = "private"
+    pid_mode: str | None = None
     shm_size: int
     memory: int = 0
     ulimits: tuple[str, ...] = ()
@@ -339,6 +341,62 @@ class Cluster(Frozen):
         return next(node for node in self.nodes if node.master)
 
 
+class RayNode(Frozen):
+    """One host of a Ray cluster, and what it says it has: Ray places by these words alone."""
+
+    id: str
+    host: str
+    address: str
+    container: str
+    head: bool
+    resources: dict[str, float]
+
+
+class Replica(Frozen):
+    """One engine that Ray Serve keeps: what the plan counts on a host, not a container."""
+
+    id: str
+    role: Role
+    host: str
+    address: str
+    deployment: str
+
+
+class RayCluster(Frozen):
+    """A Ray cluster, and what is on it.
+
+    ``status`` is the command, in the head's container, that prints nodes and resources.
+    ``dashboard`` is the URL that Ray Serve is asked by, on the head's host. ``replicas`` are empty
+    where the engines are containers, whose workers Ray starts. ``metrics_port`` is each node's.
+    ``least``: replicas of each role that Ray keeps when there is little to do; None: all.
+    """
+
+    mode: Literal["serve", "executor"]
+    address: str
+    dashboard: str
+    metrics_port: int
+    status: tuple[str, ...]
+    nodes: tuple[RayNode, ...]
+    replicas: tuple[Replica, ...] = ()
+    least: int | None = None
+
+    def fewest(self, role: str) -> int:
+        """Return how many replicas of a role there always are."""
+        planned = sum(replica.role == role for replica in self.replicas)
+        return planned if self.least is None else min(self.least, planned)
+
+    @property
+    def head(self) -> RayNode:
+        """The one node that all others join."""
+        return next(node for node in self.nodes if node.head)
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What all nodes have together, by name."""
+        names = sorted({name for node in self.nodes for name in node.resources})
+        return {n: sum(node.resources.get(n, 0) for node in self.nodes) for n in names}
+
+
 class RankTables(Frozen):
     """Which rank tables the engines read, and where hosts keep them: ``folder/DIGEST/FILE``.
 
@@ -416,6 +474,7 @@ class Observe(Frozen):
     archives: tuple[str, ...] = ()
     names: tuple[str, ...] = Field((), description="Names of the other machines, to resolve.")
     router: str = Field("", description="URL to ask for the members, on the router's host.")
+    serve: str = Field("", description="URL to ask for Ray Serve's applications, on the head.")
     certificates: tuple[str, ...] = Field((), description="Certificates to read, without keys.")
     notes: tuple[str, ...] = Field((), description="Small files to read, that containers write.")
     rank_tables: str = Field("", description="Folder of rank tables, read whole; empty: none.")
@@ -483,6 +542,9 @@ class Plan(Frozen):
     store: Store | None = None
     cluster: Cluster | None = Field(
         None, description="openYuanrong's full mode: `instances` is empty, they are its actors."
+    )
+    ray: RayCluster | None = Field(
+        None, description="With replicas, `instances` is empty: Ray Serve keeps them."
     )
     rank_tables: RankTables | None = None
     shared_path: str = Field(

@@ -6,15 +6,16 @@ from typing import Literal
 
 from pdinfra.model.plan import Frozen
 
-Purpose = Literal["api", "parts", "kv", "etcd", "data", "functions"]
+Purpose = Literal["api", "parts", "kv", "etcd", "data", "functions", "ray"]
 
 
 class Link(Frozen):
     """One connection between two machines that the service makes while it works.
 
     ``purpose`` is ``api`` (the router asks an engine), ``kv`` (an engine asks another one for its
-    KV), ``etcd`` (a worker or a member asks a member) or ``data`` (a worker asks another one) or
-    ``functions`` (nodes of openYuanrong's full mode ask each other).
+    KV), ``etcd`` (a worker or a member asks a member), ``data`` (a worker asks another one),
+    ``functions`` (nodes of openYuanrong's full mode ask each other) or ``ray`` (nodes of a Ray
+    cluster do).
     ``owner`` is the id of what listens.
     """
 

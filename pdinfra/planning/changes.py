@@ -22,6 +22,8 @@ KINDS: dict[str, Kind] = {
     "datasystem": "worker",
     "yr-master": "master",
     "yr-agent": "agent",
+    "ray-head": "head",
+    "ray-node": "node",
 }
 """Of containers that no plan wants, by their role; all others are instances."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
-from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work
+from pdinfra.planning.basics import NO_BASICS, BasicsWork, basics_changes, basics_work, undone_work
 from pdinfra.planning.changes import host_changes, removals
 from pdinfra.planning.deployment import (
     NO_DEPLOYMENT,
@@ -19,6 +19,7 @@ from pdinfra.planning.deployment import (
 from pdinfra.planning.finish import Finished
 from pdinfra.planning.members import NO_MEMBERS, member_changes, member_work
 from pdinfra.planning.pairs import with_partners
+from pdinfra.planning.ray_changes import with_head
 from pdinfra.planning.table_changes import NO_TABLES, table_work, with_tables
 from pdinfra.planning.waves import ONE_WAVE, waves
 from pdinfra.planning.work import HostWork, host_work, with_shares
@@ -38,14 +39,22 @@ class Comparison:
 def compare(
     finished: Finished, facts: Mapping[str, HostFacts], mode: Mode, *, check: bool
 ) -> Comparison:
-    """Compare all observed hosts at once. ``down`` removes every container of the service."""
+    """Compare all observed hosts at once.
+
+    ``down`` removes every container of the service, and what the hosts themselves were given.
+    """
     plan = finished.plan
     hosts = [host for host in plan.hosts if host.name in facts]
     members = NO_MEMBERS
     order = ONE_WAVE
     basics: dict[str, BasicsWork] = {}
     if mode == "down":
-        by_host = {host.name: removals(host.name, facts[host.name].containers) for host in hosts}
+        basics = {host.name: undone_work(host, facts[host.name]) for host in hosts}
+        by_host = {
+            host.name: removals(host.name, facts[host.name].containers)
+            + basics_changes(host, basics[host.name], "remove")
+            for host in hosts
+        }
         everything = [change for mine in by_host.values() for change in mine]
     else:
         basics = {host.name: basics_work(plan, host, facts[host.name]) for host in hosts}
@@ -57,6 +66,7 @@ def compare(
         everything = [change for mine in by_host.values() for change in mine]
         by_host = {n: with_master(plan, facts, mine, everything) for n, mine in by_host.items()}
         everything = [change for mine in by_host.values() for change in mine]
+        by_host = with_head(plan, by_host)
         by_host = with_partners(plan, facts, by_host)
         everything = [change for mine in by_host.values() for change in mine]
         order = waves(plan, facts, everything)

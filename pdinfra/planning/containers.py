@@ -57,7 +57,7 @@ def instance_spec(engine: Engine, image: str, launch: Launch) -> ContainerSpec:
         security_opts=() if settings.privileged else ("no-new-privileges",),
         privileged=settings.privileged,
         # A real model loads for minutes; a probe must not kill it (or call it sick) before.
-        healthcheck=_connected(engine.master, engine.instance.master_port, start_period=1800)
+        healthcheck=connected(engine.master, engine.instance.master_port, start_period=1800)
         if engine.node
         else _healthcheck(f"{engine.instance.url}/health", start_period=1800, health=launch.health),
         user=launch.user,
@@ -130,7 +130,7 @@ def _healthcheck(
     return _every_few_seconds(test, start_period)
 
 
-def _connected(address: str, port: int, start_period: int) -> Healthcheck:
+def connected(address: str, port: int, start_period: int) -> Healthcheck:
     """Return a probe for workers without an API: their connection to the first host is open.
 
     It is one of torch's store, open for as long as both ends live. The kernel's table has the other

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Container, ContainerSpec, HostPlan, Mount, Plan
+from pdinfra.model.plan import Container, ContainerKind, ContainerSpec, HostPlan, Mount, Plan
 from pdinfra.model.problems import Problem
 from pdinfra.planning.containers import container
 from pdinfra.planning.rank_tables import Texts, made, reading
@@ -18,6 +18,10 @@ from pdinfra.stacks.interfaces import interface_value, interface_variables
 
 Spec = Callable[[HostPlan, Container], ContainerSpec]
 """A host's planned container → its spec as the host wants it; itself where nothing differs."""
+
+
+TOLD: tuple[ContainerKind, ...] = ("instance", "head", "node")
+"""Containers whose engines are told the interface."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def _with_interface(
     known: the variables that name it. Without an interface the spec has what the container there
     has: nothing restarts for it.
     """
-    names = known if mine.kind == "instance" else ()
+    names = known if mine.kind in TOLD else ()
     wanted = [name for name in names if name not in spec.env]
     found = seen.container(mine.id)
     now = found.spec.env if found else {}

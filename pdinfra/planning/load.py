@@ -33,6 +33,7 @@ INTERNAL = frozenset(
         "pd_cleaned",
         "pd_counted",
         "pd_deployed",
+        "pd_ray_counted",
         "pd_store_token",
         "pd_store_seen",
         "pd_store_written",

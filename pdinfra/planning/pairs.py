@@ -33,7 +33,7 @@ def groups(plan: Plan) -> Iterable[Group]:
         yield Group("prefill and decode", tuple(paired))
         return
     for instance in plan.instances:
-        if instance.parts:
+        if instance.parts and plan.ray is None:
             yield Group(f"the parts of {instance.id}", instance.containers)
 
 

@@ -169,14 +169,26 @@ def _instance(
         container=f"pd-{service}-{want.id}",
         load_format=str(want.get("load_format") or "auto"),
         pipeline_parallel_size=want.number("pipeline_parallel_size", 1),
-        master_port=want.number("master_port", MASTER_PORT + want.on_host) if want.further else 0,
+        master_port=_master_port(want),
     )
+
+
+def _master_port(want: Wanted) -> int:
+    """Return by which port an instance finds its parts; 0 where it has none, or Ray finds them."""
+    if not want.further or want.host.settings.stack == "ray":
+        return 0
+    return want.number("master_port", MASTER_PORT + want.on_host)
 
 
 def host_part(host: Host) -> str:
     """Return a host's name as a part of ids."""
     name = host.name.lower()
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in name).strip("-")
+
+
+def ray_node(host: Host) -> str:
+    """Return the id of a host's node in a Ray cluster."""
+    return f"ray-{host_part(host)}"
 
 
 def url(address: str, port: int) -> str:

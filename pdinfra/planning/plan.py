@@ -58,6 +58,17 @@ from pdinfra.planning.operator_image import operator_image
 from pdinfra.planning.place import place, shared_device_problems, url
 from pdinfra.planning.ports import instance_ports, port_problems, router_ports
 from pdinfra.planning.rank_tables import rank_tables
+from pdinfra.planning.ray import (
+    beside,
+    census,
+    entry_spec,
+    hosts_of,
+    ray_cluster,
+    ray_container,
+    ray_memory,
+    ray_ports,
+    serve_url,
+)
 from pdinfra.planning.shared_path import shared_path, shared_path_problems
 from pdinfra.planning.span import lent, parts_on, span_problems, with_parts
 from pdinfra.planning.stack_only import stack_only_problems
@@ -95,6 +106,8 @@ def build(
     problems: list[Problem] = []
     kept = None
     clustered = stack.clustered(service)
+    on_ray = service.stack == "ray"
+    served = on_ray and service.ray_mode == "serve"
     if stack.stores and not clustered:
         problems += store_problems(inventory)
         kept = store(inventory, authority)
@@ -138,13 +151,20 @@ def build(
         for host in inventory.hosts
         for engine in engines[host.name]
     ]
-    router = _router(inventory.router, () if clustered else members)
+    router = _router(inventory.router, () if clustered or served else members)
+    with_node = {host.name for host in hosts_of(inventory)} if on_ray else set()
+    counted = census(inventory, everything)
     ports = {
         host.name: (
             _node_ports(host, inventory)
             if clustered
-            else _ports(engines[host.name], host, router if host is inventory.router else None)
+            else _ports(
+                () if served else engines[host.name],
+                host,
+                router if host is inventory.router else None,
+            )
         )
+        + (ray_ports(host, inventory, counted) if host.name in with_node else [])
         + share_ports(host, inventory)
         + (store_ports(host, kept) if kept else [])
         for host in inventory.hosts
@@ -153,7 +173,7 @@ def build(
     problems += port_problems(ports, addresses, service.accelerator, direct=not clustered)
     problems += stack_only_problems(inventory)
     problems += shared_path_problems(inventory)
-    problems += _id_problems(instances)
+    problems += _id_problems(instances, parts=not on_ray)
     problems += _loopback_problems(inventory)
     problems += _model_name_problems(inventory)
     problems += shared_device_problems(inventory.hosts, everything)
@@ -167,6 +187,7 @@ def build(
     made = cluster(inventory, engines, image.ref, _one_path(engines)) if image else None
     if made:
         router = router.model_copy(update={"container": made.master.container})
+    ray = ray_cluster(inventory, counted) if on_ray else None
     return Plan(
         service=service.service,
         stack=service.stack,
@@ -176,10 +197,11 @@ def build(
         model_name=_one_path(engines) if made else _served_name(inventory),
         together=stack.together(service),
         convergeable=stack.convergeable(service),
-        instances=() if made else instances,
+        instances=() if made or served else instances,
         router=router,
         store=store_of_nodes(inventory, made.nodes) if made else kept,
         cluster=made,
+        ray=ray,
         rank_tables=tables,
         shared_path=shared_path(inventory),
         hosts=tuple(
@@ -188,7 +210,7 @@ def build(
                 inventory,
                 [*engines[host.name], *parts_on(host, spanning, model_path(host, assets))],
                 peers,
-                _router_container(stack, router, host, assets, everything)
+                _router_container(stack, router, inventory, assets, everything)
                 if host is inventory.router and not made
                 else None,
                 ports[host.name],
@@ -200,6 +222,9 @@ def build(
                 made,
                 image,
                 tables,
+                ray_container(host, inventory, counted, engine_image(host, assets).ref)
+                if host.name in with_node
+                else None,
             )
             for host in inventory.hosts
         )
@@ -223,7 +248,7 @@ def _router(host: Host, members: Sequence[Member]) -> Router:
         members=tuple(members),
         members_dir=f"{HOME}/{settings.service}/router",
         drain_seconds=settings.drain_seconds,
-        static=stack.static,
+        static=stack.static(settings),
     )
 
 
@@ -234,13 +259,22 @@ def _reachable(host: Host) -> str:
 
 
 def _router_container(
-    stack: StackModule, router: Router, host: Host, assets: Assets, engines: Sequence[Engine]
+    stack: StackModule,
+    router: Router,
+    inventory: Inventory,
+    assets: Assets,
+    engines: Sequence[Engine],
 ) -> Container | None:
     """Return the router's container, if the stack's router is one."""
+    host = inventory.router
+    image = _router_image(host, assets).ref
     launch = stack.router(router, host, _router_bind(host), engines)
-    if not launch.command:
+    if launch.command:
+        spec = router_spec(image, launch, router)
+    elif host.settings.stack == "ray":
+        spec = entry_spec(image, inventory, _router_bind(host), router, engines)
+    else:
         return None
-    spec = router_spec(_router_image(host, assets).ref, launch, router)
     return container(host.settings.service, router.id, "router", host.name, "router", spec)
 
 
@@ -259,6 +293,7 @@ def _host_plan(
     made: Cluster | None,
     nodes_image: Image | None,
     tables: RankTables | None,
+    node: Container | None,
 ) -> HostPlan:
     """Put together everything that one host must become."""
     service = host.settings
@@ -273,10 +308,20 @@ def _host_plan(
     if made and nodes_image and engines:
         images[nodes_image.ref] = nodes_image
         containers.append(node_container(host, inventory, engines, nodes_image.ref))
-    for engine in () if made else engines:
+    if node is not None:
         image = engine_image(host, assets)
         images[image.ref] = image
-        spec = instance_spec(engine, image.ref, stack.engine(engine, service, peers))
+        containers.append(node)
+    for engine in () if made else _own(engines, service):
+        image = engine_image(host, assets)
+        images[image.ref] = image
+        launch = stack.engine(engine, service, peers)
+        on_node = node is not None and engine.instance.parts
+        spec = (
+            beside(engine, image.ref, launch, inventory)
+            if on_node
+            else instance_spec(engine, image.ref, launch)
+        )
         instance = engine.instance
         _, part = instance.containers[engine.node]
         containers.append(
@@ -287,7 +332,7 @@ def _host_plan(
         images[image.ref] = image
         containers.append(router)
     sizes = [engine.instance.tensor_parallel_size for engine in engines]
-    reads = router is not None and stack.static
+    reads = router is not None and stack.bundled
     models = host_models(host, inventory, sizes, assets, router=reads)
     return HostPlan(
         name=host.name,
@@ -299,12 +344,13 @@ def _host_plan(
         share=model_share(host, inventory, assets),
         containers=tuple(containers),
         ports=tuple(ports),
-        files=_files(models, None if stack.static else router),
+        files=_files(models, None if stack.static(service) else router),
         neighbours=neighbours,
         memory=_memory(engines)
         + (ROUTER_BYTES if router else 0)
         + (store_memory(host, kept) if kept else 0)
-        + (node_memory(host) if made and engines else 0),
+        + (node_memory(host) if made and engines else 0)
+        + (ray_memory(host, inventory, engines) if node is not None else 0),
         identity=certificate,
         runtimes=_runtimes(service, engines),
         driver=driver_plan(host, service.accelerator)[0],
@@ -319,7 +365,8 @@ def _host_plan(
             accelerator=service.accelerator,
             devices=tuple(sorted({d for engine in engines for d in engine.instance.devices})),
             mounts=_mount_sources(containers, models),
-            router="" if stack.static else entry,
+            router="" if stack.static(service) else entry,
+            serve=serve_url(inventory) if entry else "",
             certificates=(f"{certificate.folder}/ca.crt", f"{certificate.folder}/node.crt")
             if certificate
             else (),
@@ -331,9 +378,16 @@ def _host_plan(
 
 
 def _router_image(host: Host, assets: Assets) -> Image:
-    """Return the image of the router: a static one comes with the engines."""
-    static = STACKS[host.settings.stack].static
-    return engine_image(host, assets) if static else router_image(host, assets)
+    """Return the image of the router, which some stacks have in that of the engines."""
+    bundled = STACKS[host.settings.stack].bundled
+    return engine_image(host, assets) if bundled else router_image(host, assets)
+
+
+def _own(engines: Sequence[Engine], service: HostSettings) -> Sequence[Engine]:
+    """Return the engines that are containers of ours: Ray starts replicas and parts itself."""
+    if service.stack != "ray":
+        return engines
+    return [e for e in engines if service.ray_mode == "executor" and not e.node]
 
 
 def _names(inventory: Inventory) -> tuple[str, ...] | None:
@@ -471,18 +525,25 @@ def _load_problems(engines: Sequence[Engine], *, stores: bool) -> list[Problem]:
     ]
 
 
-def _id_problems(instances: Sequence[Instance]) -> list[Problem]:
-    """Check that no two instances have one id."""
-    count = Counter(name for instance in instances for _, name in instance.containers)
+def _id_problems(instances: Sequence[Instance], *, parts: bool) -> list[Problem]:
+    """Check that no two instances have one id. parts: whether theirs are containers of their own.
+
+    On Ray they are not: those of all instances on a host are in its one node.
+    """
+    names = {
+        id(instance): [name for _, name in instance.containers[: None if parts else 1]]
+        for instance in instances
+    }
+    count = Counter(name for mine in names.values() for name in mine)
     return [
         Problem(
             host=instance.host,
             thing=f"instance {instance.id}",
-            cause=f"{max(count[name] for _, name in instance.containers)} instances have this name",
+            cause=f"{max(count[name] for name in names[id(instance)])} instances have this name",
             fix="give each entry of pd_instances a name of its own",
         )
         for instance in instances
-        if instance.id == "router" or any(count[name] > 1 for _, name in instance.containers)
+        if instance.id == "router" or any(count[name] > 1 for name in names[id(instance)])
     ]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 from pdinfra.model.ascend import HCCL_PORTS, LAST_NPU_PORT, NPU_PORT
-from pdinfra.model.inventory import Accelerator
+from pdinfra.model.inventory import Accelerator, RayPort
 from pdinfra.model.plan import Instance, ListenPort, Router
 from pdinfra.model.problems import Problem
 from pdinfra.planning.place import INTERNAL_PORTS
@@ -36,8 +37,15 @@ YUANRONG_PURPOSES = {
 """What each port of a node is for, by its name in pd_yuanrong_ports."""
 
 
+RAY_PURPOSES: dict[str, str] = {
+    name: f"Ray's {name.replace('_', ' ')}" for name in get_args(RayPort)
+}
+"""What each port of a Ray node is for, by its name in pd_ray_ports."""
+
+
 MASTER = "parts of the instance"
 """Purpose of the port by which an instance over several hosts finds its parts."""
+SIDE_CHANNEL = "KV side channel"
 MODEL_COPIES = "model copies"
 """Purpose of a port that is open only while other hosts copy the model."""
 STORE_VARIABLES = {
@@ -55,7 +63,7 @@ def instance_ports(instance: Instance, address: str) -> list[ListenPort]:
         return ListenPort(port=number, address=address, owner=instance.id, purpose=purpose)
 
     ports = [port(instance.port, "API")]
-    ports += [port(instance.kv_port + n, "KV side channel") for n in range(instance.kv_ports)]
+    ports += [port(instance.kv_port + n, SIDE_CHANNEL) for n in range(instance.kv_ports)]
     if instance.master_port:
         # torch's store listens on all addresses (measured).
         everywhere = port(instance.master_port, MASTER).model_copy(update={"address": "0.0.0.0"})
@@ -101,6 +109,10 @@ def port_problems(
     for host, ports in by_host.items():
         for port in _clashes(addresses[host], ports, seen):
             first = seen[(addresses[host], port.port)]
+            # Ray's replicas have theirs from where the stack says: what else is there can move.
+            other = (
+                first if port.owner.startswith("ray-") and port.purpose == SIDE_CHANNEL else port
+            )
             problems.append(
                 Problem(
                     host=host,
@@ -109,7 +121,7 @@ def port_problems(
                         f"wanted by {first.owner} ({first.purpose}) "
                         f"and {port.owner} ({port.purpose})"
                     ),
-                    fix=f"give {port.owner} another {_variable(port)}",
+                    fix=f"give {other.owner} another {_variable(other)}",
                 )
             )
         reserved = [
@@ -136,7 +148,9 @@ def _clashes(
     pairs: dict[tuple[str, str, str], ListenPort] = {}
     for port in ports:
         first = seen.setdefault((address, port.port), port)
-        if first is not port:
+        # Two nodes of Ray on one machine clash in everything: that is told once, as such.
+        nodes = first.purpose == port.purpose and port.purpose in RAY_PURPOSES.values()
+        if first is not port and not nodes:
             pairs.setdefault((first.owner, port.owner, port.purpose), port)
     return list(pairs.values())
 
@@ -168,7 +182,10 @@ def _variable(port: ListenPort) -> str:
     named = {purpose: name for name, purpose in YUANRONG_PURPOSES.items()}
     if port.owner.startswith("yr-") and port.purpose in named:
         return f"pd_yuanrong_ports.{named[port.purpose]}"
+    ray = {purpose: name for name, purpose in RAY_PURPOSES.items()}
+    if port.purpose in ray:
+        return f"pd_ray_ports.{ray[port.purpose]}"
     if port.purpose in STORE_VARIABLES:
         return STORE_VARIABLES[port.purpose]
-    of_instances = {"API": "port", "KV side channel": "kv_port", MASTER: "master_port"}
+    of_instances = {"API": "port", SIDE_CHANNEL: "kv_port", MASTER: "master_port"}
     return of_instances.get(port.purpose, "internal_port")

@@ -7,12 +7,14 @@ from urllib.parse import urlsplit
 
 from pdinfra.model.changes import Change
 from pdinfra.model.facts import HostFacts
-from pdinfra.model.plan import Instance, Plan, Store
+from pdinfra.model.plan import Instance, Plan, RayCluster, Store
 from pdinfra.model.reach import Endpoint, Link, Probe, Purpose
 
 KEEPERS = ("etcd", "worker", "master", "agent")
 """Kinds of containers with a part of the data system."""
-OWNERS = ("instance", *KEEPERS)
+NODES = ("head", "node")
+"""Kinds of containers that are nodes of a Ray cluster."""
+OWNERS = ("instance", *KEEPERS, *NODES)
 ANY_ADDRESS = ("0.0.0.0", "::")
 
 
@@ -31,6 +33,7 @@ def links_of(links: Collection[Link], changes: Collection[Change]) -> tuple[Link
     """
     made = [change for change in changes if change.action in ("create", "replace")]
     owners = {change.id for change in made if change.kind in OWNERS}
+    nodes = {change.host for change in made if change.kind in NODES}
     keepers = {change.host for change in made if change.kind in KEEPERS}
     hosts = {change.host for change in made if change.kind == "instance"}
     routers = {change.host for change in made if change.kind == "router"}
@@ -39,6 +42,7 @@ def links_of(links: Collection[Link], changes: Collection[Change]) -> tuple[Link
         for link in links
         if link.owner in owners
         or (link.purpose in ("etcd", "data", "functions") and link.source in keepers)
+        or (link.purpose == "ray" and link.source in nodes)
         or (link.purpose == "kv" and link.source in hosts)
         or (link.purpose == "api" and link.source in routers)
     )
@@ -69,9 +73,11 @@ def _all(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:
     def link(source: str, to: Instance, port: int, purpose: Purpose) -> Link:
         return _link(addresses, source, to.host, port, purpose, to.id)
 
+    if plan.ray is not None:
+        yield from _of_ray(plan, plan.ray, addresses)
     for instance in plan.instances:
         yield link(plan.router.host, instance, instance.port, "api")
-        for part in instance.parts:
+        for part in instance.parts if plan.ray is None else ():
             yield link(part.host, instance, instance.master_port, "parts")
     if plan.store is not None:
         # KV goes by the data system: engines do not ask each other.
@@ -99,6 +105,18 @@ def _of_store(store: Store, addresses: Mapping[str, str]) -> Iterator[Link]:
     for worker in store.workers:
         for source in workers:
             yield _link(addresses, source, worker.host, worker.port, "data", worker.id)
+
+
+def _of_ray(plan: Plan, ray: RayCluster, addresses: Mapping[str, str]) -> Iterator[Link]:
+    """Yield nodes → the head, by which they join, and nodes → each other."""
+    every = {"Ray's node manager", "Ray's object manager", "KV side channel"}
+    for target in ray.nodes:
+        for port in plan.host(target.host).ports:
+            wanted = port.purpose in every or (target.head and port.purpose == "Ray's gcs")
+            if port.owner != target.id or not wanted:
+                continue
+            for source in ray.nodes:
+                yield _link(addresses, source.host, target.host, port.port, "ray", target.id)
 
 
 def _of_nodes(plan: Plan, addresses: Mapping[str, str]) -> Iterator[Link]:

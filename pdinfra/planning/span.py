@@ -17,7 +17,7 @@ from pdinfra.model.plan import Instance, Part
 from pdinfra.model.problems import Problem
 from pdinfra.planning.images import engine_image
 from pdinfra.planning.models import model_path
-from pdinfra.planning.place import Wanted, wanted
+from pdinfra.planning.place import Wanted, ray_node, wanted
 from pdinfra.stacks import kv_transfer
 from pdinfra.stacks.base import Engine
 from pdinfra.versions.order import order
@@ -98,12 +98,15 @@ def _with_parts(engine: Engine, hosts: Sequence[Host], cards: Cards) -> Engine:
 
 def _part(instance: Instance, node: int, host: Host, cards: Cards) -> Part:
     """Return an instance's part on a further host."""
+    own = f"{instance.id}-n{node}"
+    # On Ray the workers of all engines are in the host's one node.
+    name = ray_node(host) if host.settings.stack == "ray" else own
     return Part(
-        id=f"{instance.id}-n{node}",
+        id=name,
         host=host.name,
         address=host.address,
         devices=cards[host.name].get(instance.id, ()),
-        container=f"{instance.container}-n{node}",
+        container=f"pd-{host.settings.service}-{name}",
     )
 
 
@@ -115,8 +118,15 @@ def _engine_problems(want: Wanted) -> Iterator[Problem]:
     def problem(cause: str, fix: str) -> Problem:
         return Problem(host=want.host.name, thing=want.id, cause=f"{what}, {cause}", fix=fix)
 
+    if settings.stack == "ray":
+        if settings.accelerator == "cpu" and settings.ray_mode == "serve":
+            cause = "which on CPU needs vLLM's own executor (Ray's refuses CPUs)"
+            yield problem(cause, "set pd_stack to native, or keep it on one host, without pipeline")
+        return
     if settings.stack != "native":
-        fix = "set pd_stack to native, or keep it on one host, without pipeline_parallel_size"
+        fix = (
+            "set pd_stack to native or ray, or keep it on one host, without pipeline_parallel_size"
+        )
         yield problem(f"which stack {settings.stack} does not do", fix)
         return
     if settings.accelerator == "ascend":

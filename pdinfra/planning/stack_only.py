@@ -10,6 +10,12 @@ ONLY: dict[str, Stack] = {
     "prefill_routing_policy": "ascendcloud",
     "llm_tools_path": "ascendcloud",
     "container_user": "ascendcloud",
+    "ray_mode": "ray",
+    "ray_version": "ray",
+    "ray_min_replicas": "ray",
+    "ray_object_store_gib": "ray",
+    "ray_dashboard_address": "ray",
+    "ray_ports": "ray",
 }
 
 

@@ -63,6 +63,10 @@ class HostWork(BaseModel):
     nodes: tuple[str, ...] = ()
     masters: tuple[ContainerWork, ...] = ()
     agents: tuple[ContainerWork, ...] = ()
+    heads: tuple[ContainerWork, ...] = ()
+    ray_nodes: tuple[ContainerWork, ...] = ()
+    removed_heads: tuple[str, ...] = ()
+    removed_ray_nodes: tuple[str, ...] = ()
     removed_etcd: tuple[str, ...] = ()
     removed_workers: tuple[str, ...] = ()
     removed_masters: tuple[str, ...] = ()
@@ -145,6 +149,10 @@ def host_work(
         nodes=tuple(c.id for c in plan.containers if c.kind in ("master", "agent")),
         masters=containers("master"),
         agents=containers("agent"),
+        heads=containers("head"),
+        ray_nodes=containers("node"),
+        removed_heads=removed("head"),
+        removed_ray_nodes=removed("node"),
         removed_masters=removed("master"),
         removed_agents=removed("agent"),
         removed_etcd=removed("etcd"),

@@ -92,6 +92,7 @@ def _spec(inspect: Mapping[str, Any], env_names: str, *, planned_user: bool) -> 
         mounts=tuple(_mounts(host)),
         network_mode=host.get("NetworkMode", ""),
         ipc_mode=host.get("IpcMode") or "private",
+        pid_mode=host.get("PidMode") or None,
         shm_size=host.get("ShmSize", 0),
         memory=host.get("Memory", 0),
         ulimits=tuple(

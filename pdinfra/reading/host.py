@@ -17,6 +17,7 @@ from pdinfra.reading.driver import driver_fact
 from pdinfra.reading.model_dir import model_fact
 from pdinfra.reading.network import network_fact
 from pdinfra.reading.nvidia import nvidia_fact
+from pdinfra.reading.ray import serve_fact
 
 KIB = 1024
 CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
@@ -46,6 +47,7 @@ def host_facts(host: str, raw: Mapping[str, Any]) -> HostFacts:
         ascend=ascend_facts(raw["ascend"]) if "ascend" in raw else None,
         nvidia=nvidia_fact(raw["nvidia"]) if "nvidia" in raw else None,
         members=_members(raw.get("router")),
+        serve=serve_fact(raw.get("serve")),
         driver=driver_fact(files),
         certificates=certificate_facts(raw.get("certificates", {})),
         rank_tables={p: TextFact.model_validate(f) for p, f in raw.get("rank_tables", {}).items()},

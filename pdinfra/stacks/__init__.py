@@ -5,13 +5,13 @@ from __future__ import annotations
 from pdinfra.model.inventory import Stack
 from pdinfra.stacks.ascendcloud import AscendCloudStack
 from pdinfra.stacks.base import StackModule
-from pdinfra.stacks.later import LaterStack
 from pdinfra.stacks.native import NativeStack
+from pdinfra.stacks.ray import RayStack
 from pdinfra.stacks.yuanrong import YuanrongStack
 
 STACKS: dict[Stack, StackModule] = {
     "native": NativeStack(),
     "yuanrong": YuanrongStack(),
     "ascendcloud": AscendCloudStack(),
-    "ray": LaterStack("ray"),
+    "ray": RayStack(),
 }

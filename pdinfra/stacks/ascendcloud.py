@@ -55,9 +55,13 @@ class AscendCloudStack:
     """Prefill and decode servers of the bundle, and its scheduler."""
 
     stores = False
-    static = True
+    bundled = True
     internal_ports = False
     everywhere: str | None = EVERYWHERE
+
+    def static(self, service: HostSettings) -> bool:
+        """Return True."""
+        return True
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""

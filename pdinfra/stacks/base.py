@@ -136,12 +136,16 @@ class StackModule(Protocol):
 
     stores: bool
     """Whether openYuanrong's data system belongs to it."""
-    static: bool
-    """Whether the router is told its members when it starts: then it starts after them."""
+    bundled: bool
+    """Whether the router comes with the engines' image."""
     internal_ports: bool
     """Whether engines are told the ports of their own processes."""
     everywhere: str | None
     """The address that engines and router bind whatever their host's is; None: their host's."""
+
+    def static(self, service: HostSettings) -> bool:
+        """Tell whether the router is told its members when it starts: then it starts after them."""
+        ...
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False while roles for it do not exist: it validates and plans, `up` says so."""
@@ -330,16 +334,20 @@ def _accelerator_env(engine: Engine) -> dict[str, str]:
         own = range(len(engine.instance.devices))
         seen = engine.instance.devices if settings.privileged else own
         return {"CUDA_VISIBLE_DEVICES": ",".join(str(device) for device in seen)}
-    env = {
-        "OMP_NUM_THREADS": str(settings.threads),
-        "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gib),
-        BIND: UNBOUND,
-    }
-    if is_loopback(engine.address):
-        env["GLOO_SOCKET_IFNAME"] = "lo"
+    env = cpu_env(engine)
     if engine.instance.ranks == 1 and _unbound(settings):
         env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return env
+
+
+def cpu_env(engine: Engine) -> dict[str, str]:
+    """Return the environment of every process of a CPU engine."""
+    env = {
+        "OMP_NUM_THREADS": str(engine.settings.threads),
+        "VLLM_CPU_KVCACHE_SPACE": str(engine.settings.kv_cache_gib),
+        BIND: UNBOUND,
+    }
+    return env | ({"GLOO_SOCKET_IFNAME": "lo"} if is_loopback(engine.address) else {})
 
 
 def _unbound(settings: EngineSettings) -> bool:

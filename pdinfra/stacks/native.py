@@ -26,9 +26,13 @@ class NativeStack:
     """vLLM engines that hand KV over by a connector; the router starts each request on prefill."""
 
     stores = False
-    static = False
+    bundled = False
     internal_ports = True
     everywhere: str | None = None
+
+    def static(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return True."""

@@ -40,9 +40,13 @@ class YuanrongStack:
     """vLLM engines around a data system that all of them read."""
 
     stores = True
-    static = False
+    bundled = False
     internal_ports = True
     everywhere: str | None = None
+
+    def static(self, service: HostSettings) -> bool:
+        """Return False."""
+        return False
 
     def convergeable(self, service: HostSettings) -> bool:
         """Return False for vllm-ascend's pool: no proof of it is built yet."""

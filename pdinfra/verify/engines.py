@@ -60,15 +60,15 @@ class Client:
 
     def sources(self, url: str) -> dict[str, int]:
         """Return an engine's prompt tokens by source. Raises EngineError."""
-        return self._metrics(url, prompt_tokens)
+        return self.metrics(url, prompt_tokens)
 
     def external(self, url: str) -> External | None:
         """Return an engine's prompt tokens from outside, None if uncounted. Raises EngineError."""
-        return self._metrics(url, external)
+        return self.metrics(url, external)
 
     def prefix_caching(self, url: str) -> bool | None:
         """Tell whether an engine's own prefix cache is on, None if unknown. Raises EngineError."""
-        return self._metrics(url, prefix_caching)
+        return self.metrics(url, prefix_caching)
 
     def tokens(self, url: str, body: dict[str, Any]) -> int:
         """Return how many tokens an engine makes of a prompt or of messages. Raises EngineError.
@@ -86,6 +86,14 @@ class Client:
         length = models[0].get("max_model_len")
         return length if isinstance(length, int) else None
 
+    def metrics(self, url: str, read: Callable[[str], T]) -> T:
+        """Return what there is to read in the Prometheus text of a URL. Raises EngineError."""
+        text = self._text("GET", f"{url}/metrics").text
+        try:
+            return read(text)
+        except ValueError as error:
+            raise EngineError(f"{url}/metrics answered something that is no metrics") from error
+
     def healthy(
         self, url: str, seconds: float = 2.0, *, method: str = "GET", path_known: bool = True
     ) -> bool:
@@ -100,14 +108,6 @@ class Client:
             return answer.status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
-
-    def _metrics(self, url: str, read: Callable[[str], T]) -> T:
-        """Return what there is to read in an engine's Prometheus text."""
-        text = self._text("GET", f"{url}/metrics").text
-        try:
-            return read(text)
-        except ValueError as error:
-            raise EngineError(f"{url}/metrics answered something that is no metrics") from error
 
     def _answer(
         self,

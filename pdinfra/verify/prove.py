@@ -13,6 +13,7 @@ from pdinfra.model.proof import Completion, PairProof, Proof, StoreProof
 from pdinfra.verify.counters import PROMISED, External
 from pdinfra.verify.engines import Client, EngineError
 from pdinfra.verify.handover import AtEndError, End, way
+from pdinfra.verify.ray import replicas_behind
 from pdinfra.verify.scheduler import Seen, pairs_behind
 
 PROMPT = "介绍一下量子计算的基本原理"
@@ -40,7 +41,7 @@ def prove(
     patience: seconds that the router may take to notice members that just came back.
     """
     with Client() as client:
-        behind = pairs_behind(client, plan, states, _body(plan)) if plan.router.static else Seen()
+        behind = _behind(client, plan, states) if plan.router.static else Seen()
         pairs = behind.pairs if plan.router.static else _pairs(client, plan, states)
         lone = [_lone(client, plan, instance, states) for instance in plan.by_role("mixed")]
         completion = _through_router(
@@ -60,6 +61,13 @@ def prove(
         problems=tuple(problems),
         notes=((UNSEEN_KV,) if plan.cluster else (*behind.unseen,)) + _unproven(pairs),
     )
+
+
+def _behind(client: Client, plan: Plan, states: Mapping[str, str]) -> Seen:
+    """Send requests to an entry that alone knows who answers, and see who worked."""
+    if plan.ray is not None:
+        return replicas_behind(client, plan, plan.ray, _body(plan))
+    return pairs_behind(client, plan, states, _body(plan))
 
 
 def _unproven(pairs: Sequence[PairProof]) -> tuple[str, ...]:

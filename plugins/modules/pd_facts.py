@@ -81,6 +81,10 @@ options:
     description: URL of the service's router on this host, to be asked for its members.
     type: str
     default: ""
+  serve:
+    description: URL of Ray's dashboard on this host, to be asked for Ray Serve's applications.
+    type: str
+    default: ""
   certificates:
     description: Certificates to read.
     type: list
@@ -111,7 +115,7 @@ options:
     type: int
     default: 10
   containers_only:
-    description: Look at the service's containers only, for waiting.
+    description: Look at the service's containers only (and what Ray Serve has), for waiting.
     type: bool
     default: false
 author: pdinfra contributors (@pdinfra)
@@ -137,6 +141,7 @@ SOCKET = "/var/run/docker.sock"
 FILES = (
     "/etc/os-release",
     "/etc/hosts",
+    "/etc/sysctl.d/90-pdinfra.conf",
     "/etc/ufw/ufw.conf",
     "/proc/meminfo",
     "/proc/1/comm",
@@ -542,6 +547,7 @@ def main() -> None:
             "devices": {"type": "list", "elements": "int", "default": []},
             "mounts": {"type": "list", "elements": "str", "default": []},
             "router": {"type": "str", "default": ""},
+            "serve": {"type": "str", "default": ""},
             "certificates": {"type": "list", "elements": "str", "default": []},
             "notes": {"type": "list", "elements": "str", "default": []},
             "rank_tables": {"type": "str", "default": ""},
@@ -558,6 +564,8 @@ def main() -> None:
     raw: dict[str, Any] = {
         "docker": engine(wanted["service"], wanted["log_lines"], wanted["containers_only"])
     }
+    if wanted["serve"]:
+        raw["serve"] = fetch(wanted["serve"] + "/api/serve/applications/")
     if not wanted["containers_only"]:
         docker_root = raw["docker"].get("info", {}).get("DockerRootDir", "")
         hostname = socket.gethostname()

@@ -143,7 +143,17 @@ def test_ansible_playbook_refuses_the_same_way(tmp_path: Path) -> None:
 
 
 def test_stack_of_a_later_release_plans_and_refuses_to_converge(tmp_path: Path) -> None:
-    inventory = changed_inventory(tmp_path, pd_stack="ray")
+    inventory = changed_inventory(
+        tmp_path,
+        pd_stack="yuanrong",
+        pd_connector="AscendStoreConnector",
+        pd_accelerator="ascend",
+        pd_image="quay.io/ascend/vllm-ascend:v0.23.0",
+        pd_model_path="/srv/models/qwen",
+        pd_address="192.0.2.11",
+        pd_datasystem_port=19501,
+        pd_shm_gib=1,
+    )
     plan = pdinfra("plan", inventory=inventory)
     assert plan.code == 0, plan.text
     assert "later" in plan.err

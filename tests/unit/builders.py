@@ -84,6 +84,13 @@ NVIDIA: dict[str, Any] = {
     "pd_image": "vllm/vllm-openai:v0.32.0",
     "pd_model_path": "/srv/models/qwen",
 }
+ON_RAY: dict[str, Any] = {
+    **NVIDIA,
+    "pd_image": "vllm/vllm-openai:v0.29.0",
+    "pd_stack": "ray",
+    "pd_ray_version": "2.60.0",
+}
+"""The vLLM that Ray's own package asks for."""
 ASCEND: dict[str, Any] = {
     "pd_accelerator": "ascend",
     "pd_connector": "MooncakeConnectorV1",
@@ -188,6 +195,7 @@ def inspect(container: Container, **state: Any) -> dict[str, Any]:
             ],
             "NetworkMode": spec.network_mode,
             "IpcMode": spec.ipc_mode,
+            "PidMode": spec.pid_mode or "",
             "ShmSize": spec.shm_size,
             "Memory": spec.memory,
             "Devices": [

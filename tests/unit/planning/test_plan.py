@@ -291,13 +291,6 @@ def test_labels_let_a_container_be_found_again() -> None:
     assert container.labels["pdinfra.spec"] == container.spec.digest
 
 
-@pytest.mark.parametrize("stack", ["ray"])
-def test_later_stacks_plan_but_cannot_be_converged(stack: str) -> None:
-    made = plan(every={"pd_stack": stack})
-    assert not made.convergeable
-    assert [i.role for i in made.instances] == ["prefill", "decode"]
-
-
 def test_problems_of_planning_are_told_at_once() -> None:
     found = problems(
         every={

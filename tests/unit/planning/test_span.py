@@ -242,7 +242,7 @@ def test_another_image_or_model_on_a_further_host_is_refused() -> None:
     ("every", "words"),
     [
         ({**ASCEND}, "pdinfra does not know how to do with vllm-ascend"),
-        ({"pd_stack": "ray"}, "stack ray does not do"),
+        ({"pd_stack": "ray"}, "Ray's refuses CPUs"),
         ({"pd_pipeline_parallel_size": 2}, "on CPU starts, and ends with the first request"),
         ({**NVIDIA, "pd_image": "vllm/vllm-openai:v0.11.0"}, "vLLM 0.11.0 does by Ray only"),
     ],
@@ -253,7 +253,7 @@ def test_what_cannot_go_over_hosts_is_refused(every: dict[str, Any], words: str)
 
 def test_every_problem_is_told_at_once() -> None:
     text = refused({"pd_stack": "ray"}, hosts=["b", "b", "x"], tensor_parallel_size=2)
-    for words in ("stack ray", "name b 2 times", "name x", "2 ranks, which 4 hosts"):
+    for words in ("Ray's refuses CPUs", "name b 2 times", "name x", "2 ranks, which 4 hosts"):
         assert words in text
 
 

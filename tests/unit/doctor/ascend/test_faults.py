@@ -14,7 +14,7 @@ from pdinfra.model.checks import Check
 from pdinfra.model.facts import HostFacts
 from pdinfra.model.plan import Plan
 from tests.unit.ascend import CONTAINER, ascend, fleet, fleet_facts, network, npu, process
-from tests.unit.builders import NOW, TWO_HOSTS, facts, observed, plan
+from tests.unit.builders import ASCEND, NOW, TWO_HOSTS, facts, observed, plan
 from tests.unit.builders import network as host_network
 
 
@@ -558,8 +558,9 @@ def test_host_that_was_not_observed_hides_nothing_of_the_others() -> None:
 def test_driver_is_held_against_what_the_image_asks_for(
     image: str, driver: str, status: str | None
 ) -> None:
-    # Stack native refuses images that do not have its connector.
-    of = fleet(pd_image=image, pd_stack="ray")
+    # Prefill and decode would be refused with images that do not have the connector.
+    groups = {"mixed": ["a", "b"], "router": ["a"]}
+    of = plan(groups, ASCEND | {"pd_image": image, "pd_tensor_parallel_size": 2})
     both = {name: {"driver": driver} for name in ("a", "b")}
     found = [(c.id, c.host, c.status) for c in bad(of, fleet_facts(of, **both))]
     wanted = [("npu-driver-version", host, status) for host in ("a", "b")] if status else []
