@@ -21,6 +21,7 @@ _LANES = {
     "tests/yuanrong": ENGINES,
     "tests/lab/test_ascendcloud.py": ENGINES,
     "tests/lab/test_connectors.py": ENGINES,
+    "tests/lab/test_ray.py": ENGINES,
     "tests/lab/test_service.py": ENGINES,
     "tests/lab/test_span.py": ENGINES,
     "tests/lab/test_vllm_ascend.py": ENGINES,
