@@ -29,7 +29,7 @@ MODEL = "tiny-qwen2"
 PREFILL, DECODE, ROUTER = "prefill-node2-0", "decode-node3-0", "router"
 PLAIN = "pd-plain"
 PLAIN_PORT = 8400
-ASKED = prompts(100, 3000)
+ASKED = prompts(50, 3000)
 SHARED = "/srv/shared/kv"
 CONNECTORS = ["nixl", "shared-storage", "multi", "mooncake"]
 
