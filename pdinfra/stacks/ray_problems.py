@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from pydantic import BaseModel
 
-from pdinfra.model.addresses import is_ip
+from pdinfra.model.addresses import is_ip, is_loopback
 from pdinfra.model.inventory import Host, Inventory
 from pdinfra.model.problems import Problem
 from pdinfra.stacks.base import Engine, cpu_env
@@ -50,8 +50,10 @@ def _host_problems(inventory: Inventory) -> Iterator[Problem]:
             cause = f"is the same machine as {other}, and Ray has one node on a machine"
             fix = f"put it all on {other}: pd_instances can have several entries"
             yield Problem(host=host.name, thing=f"address {host.address}", cause=cause, fix=fix)
-        if not is_ip(host.address):
+        if not is_ip(host.address) or is_loopback(host.address):
+            # Measured, 2.60: told 127.0.0.1, a node has the machine's other address all the same.
             cause = "Ray's nodes are told IP addresses"
+            cause += ", and take no loopback one" if is_loopback(host.address) else ""
             yield Problem(
                 host=host.name,
                 thing=f"address {host.address}",

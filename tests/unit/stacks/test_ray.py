@@ -231,6 +231,15 @@ def test_names_for_addresses_are_refused() -> None:
     assert "pd_address" in problem.fix
 
 
+def test_a_loopback_address_is_refused() -> None:
+    problem = only(
+        problems({"mixed": ["a"], "router": ["a"]}, SERVE, a={"pd_address": "127.0.0.1"})
+    )
+    assert (problem.host, problem.thing) == ("a", "address 127.0.0.1")
+    assert "take no loopback one" in problem.cause
+    assert "set pd_address" in problem.fix
+
+
 @pytest.mark.parametrize(
     ("other", "word"),
     [
