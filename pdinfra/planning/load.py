@@ -61,7 +61,8 @@ def load(
     Raises InvalidInventoryError with all problems that can be seen without planning.
     """
     members = _members(groups, _ours(hostvars))
-    problems = _group_problems(groups, members)
+    on_ray = any(variables.get("pd_stack") == "ray" for variables in hostvars.values())
+    problems = _group_problems(groups, members, on_ray=on_ray)
     hosts: list[Host] = []
     spare: list[Host] = []
     read = {name: _settings(name, hostvars[name]) for name, mine in members.items() if mine}
@@ -100,9 +101,10 @@ def _members(
 
 
 def _group_problems(
-    groups: Mapping[str, Sequence[str]], members: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, Sequence[str]], members: Mapping[str, tuple[str, ...]], *, on_ray: bool
 ) -> list[Problem]:
-    """Return what is wrong with the set of groups."""
+    """Return what is wrong with the set of groups. on_ray: the router's host is Ray's head."""
+    head = "; Ray's head is on it" if on_ray else ""
 
     def problem(thing: str, cause: str, fix: str) -> Problem:
         return Problem(host="inventory", thing=thing, cause=cause, fix=fix)
@@ -116,9 +118,10 @@ def _group_problems(
                 problem(f"group {group}", "pdinfra has no such group", f"name it {near[0]}")
             )
     if not count["router"]:
-        found.append(problem("group router", "no host in it", "put one host into the group router"))
+        fix = "put one host into the group router"
+        found.append(problem("group router", f"no host in it{head}", fix))
     if count["router"] > 1:
-        cause = f"{count['router']} hosts in it, a service has one router"
+        cause = f"{count['router']} hosts in it, a service has one router{head}"
         found.append(problem("group router", cause, "leave one host in the group router"))
     disaggregated = count["prefill"] + count["decode"]
     for role, other in (("prefill", "decode"), ("decode", "prefill")):

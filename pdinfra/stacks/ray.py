@@ -101,7 +101,7 @@ class RayStack:
         return finish(replace(launch, command=(*launch.command, *words)), engine)
 
     def router(self, router: Router, host: Host, bind: str, engines: Sequence[Engine]) -> Launch:
-        """Return the entry; before Ray Serve, what keeps the application as planned."""
+        """Return the entry; none for Ray Serve, which has its own (planning adds its keeper)."""
         settings = host.settings
         if settings.ray_mode == "executor":
             return front(router, host, bind, Entry())
