@@ -174,6 +174,6 @@ def test_the_other_dialect_replaces_the_nodes_and_mends_what_was_lost() -> None:
 def test_down_leaves_nothing_behind() -> None:
     down = pdinfra("down", "--json", inventory=INVENTORY)
     assert down.code == 0, down.text
-    assert made(down) == {(kind, "remove") for kind, _ in KEEP}
+    assert made(down) == {("host", "remove"), *((kind, "remove") for kind, _ in KEEP)}
     for node in (MASTER, AGENT):
         assert identity(node) == ("", "")
