@@ -77,13 +77,20 @@ def _places(plan: Plan, facts: Mapping[str, HostFacts]) -> Iterator[_Place]:
     """Yield what of each instance is on observed hosts."""
     hosts = {host.name: host for host in plan.hosts}
     specs = {container.id: container.spec for host in plan.hosts for container in host.containers}
-    for instance in plan.instances:
+    replicas = plan.ray.replicas if plan.ray else ()
+    words = {replica.id: replica.told for replica in replicas}
+    # Ray Serve's replicas are in the hosts' nodes; all others are containers of their own.
+    nodes = {node.host: node.id for node in plan.ray.nodes} if plan.ray and replicas else {}
+    for instance in plan.engines:
         ranks = instance.ranks // len(instance.places)
+        told = specs[nodes.get(instance.host, instance.id)]
+        if instance.id in words:
+            told = told.model_copy(update={"command": words[instance.id]})
         for host, name, devices in instance.places:
             if host in facts:
                 cards = _cards(facts[host], devices)
-                told = specs[instance.id]
-                yield _Place(instance, hosts[host], specs[name], told, ranks, cards)
+                spec = specs[nodes.get(host, name)]
+                yield _Place(instance, hosts[host], spec, told, ranks, cards)
 
 
 def _cards(facts: HostFacts, devices: tuple[int, ...]) -> dict[int, int]:

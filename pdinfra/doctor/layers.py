@@ -23,7 +23,7 @@ RULES: tuple[Rule, ...] = (LAYERS,)
 
 def layer_checks(plan: Plan, facts: Mapping[str, HostFacts]) -> Iterator[Check]:
     """Yield one check for each pipeline whose first host has the model."""
-    for instance in plan.instances:
+    for instance in plan.engines:
         if instance.pipeline_parallel_size == 1 or instance.host not in facts:
             continue
         model = facts[instance.host].whole_model(plan.host(instance.host).models)

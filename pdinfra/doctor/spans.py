@@ -21,7 +21,7 @@ RULES: tuple[Rule, ...] = (TENSOR_PARALLEL,)
 
 def span_checks(plan: Plan) -> Iterator[Check]:
     """Yield one check for each instance over several hosts, by the plan alone."""
-    for instance in plan.instances:
+    for instance in plan.engines:
         if not instance.parts:
             continue
         hosts = 1 + len(instance.parts)

@@ -353,13 +353,18 @@ class RayNode(Frozen):
 
 
 class Replica(Frozen):
-    """One engine that Ray Serve keeps: what the plan counts on a host, not a container."""
+    """One engine that Ray Serve keeps: what the plan counts on a host, not a container.
+
+    ``told`` is how `vllm serve` would start the same engine, for what is estimated of it.
+    """
 
     id: str
     role: Role
     host: str
     address: str
     deployment: str
+    instance: Instance
+    told: tuple[str, ...]
 
 
 class RayCluster(Frozen):
@@ -568,6 +573,12 @@ class Plan(Frozen):
             if host.name == name:
                 return host
         raise KeyError(name)
+
+    @property
+    def engines(self) -> tuple[Instance, ...]:
+        """Everything that computes and is placed by the plan: Ray Serve's replicas, too."""
+        replicas = self.ray.replicas if self.ray else ()
+        return self.instances or tuple(replica.instance for replica in replicas)
 
     def by_role(self, role: Role) -> tuple[Instance, ...]:
         """Return the instances of one role, in the plan's order."""

@@ -36,7 +36,7 @@ from pdinfra.planning.containers import (
 from pdinfra.planning.place import SHM_GIB, ray_node, socket, url
 from pdinfra.planning.ports import RAY_PURPOSES, SIDE_CHANNEL
 from pdinfra.stacks import ray as stack
-from pdinfra.stacks.base import ASCEND_CONTROL, VLLM_ASCEND_MOUNTS, Engine, Launch
+from pdinfra.stacks.base import ASCEND_CONTROL, VLLM_ASCEND_MOUNTS, Engine, Launch, finish, serve
 from pdinfra.stacks.ray_versions import ray_version
 from pdinfra.versions.order import order
 from pdinfra.versions.table import VersionError
@@ -217,6 +217,8 @@ def _replicas(inventory: Inventory, everything: Sequence[Engine]) -> tuple[Repli
             host=engine.instance.host,
             address=addresses[engine.instance.host],
             deployment=stack.deployment_name(engine.instance.role),
+            instance=engine.instance,
+            told=finish(serve(engine), engine).command,
         )
         for engine in everything
     )

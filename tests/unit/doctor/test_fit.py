@@ -12,7 +12,7 @@ from pdinfra.model.ascend import AscendFacts, Npu
 from pdinfra.model.checks import Check
 from pdinfra.model.facts import GpuFact, HostFacts, ModelFact, NvidiaFact, Shape
 from pdinfra.model.plan import Plan
-from tests.unit.builders import ASCEND, GIB, NOW, NVIDIA, facts, good_model, plan
+from tests.unit.builders import ASCEND, GIB, NOW, NVIDIA, ON_RAY, facts, good_model, plan
 
 MIXED = {"mixed": ["a"], "router": ["a"]}
 A = {"ansible_host": "192.0.2.1"}
@@ -241,3 +241,21 @@ def test_up_refuses_what_does_not_fit() -> None:
     of = guide(1)
     bad = failures(examine(of, {"a": seen(of)}, NOW))
     assert "model-fits" in {check.id for check in bad}
+
+
+def test_replicas_of_ray_serve_are_judged_like_engines_of_their_own() -> None:
+    every = {**ON_RAY, "pd_gpu_memory_utilization": 0.75, "pd_max_model_len": 4096}
+    of = plan(MIXED, {**every, "pd_devices": [0]}, a=A)
+    found = only(checked(of, a=seen(of)))
+    assert (found.status, found.host) == ("fail", "a")
+    assert found.fix == "2 such cards would do: set pd_tensor_parallel_size 2"
+    four = plan(MIXED, {**every, "pd_tensor_parallel_size": 4}, a=A)
+    assert only(checked(four, a=seen(four))).status == "ok"
+
+
+def test_replicas_of_ray_serve_on_cpu_have_the_nodes_memory_for_kv() -> None:
+    of = plan(MIXED, {"pd_stack": "ray", "pd_max_model_len": 2048}, a=A)
+    tiny = good_model(of.host("a").models[0].path, weight_bytes=5_000_000, shape=TINY)
+    found = only(checked(of, a=facts(of.host("a"), models=(tiny,))))
+    assert found.status == "ok"
+    assert "for KV of 2048 tokens" in found.found

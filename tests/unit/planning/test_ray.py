@@ -277,7 +277,10 @@ def test_hosts_try_the_ports_of_the_head_and_each_others() -> None:
 
 @pytest.mark.parametrize(
     ("routers", "cause"),
-    [(["a", "b"], "2 hosts in it, a service has one router"), ([], "no host in it")],
+    [
+        (["a", "b"], "2 hosts in it, a service has one router; Ray's head is on it"),
+        ([], "no host in it; Ray's head is on it"),
+    ],
 )
 def test_two_heads_and_none_are_refused(routers: list[str], cause: str) -> None:
     problem = only(problems({**MIXED, "router": routers}, SERVE, **HOSTS))
