@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pdinfra.model.changes import Change
-from pdinfra.model.facts import HostFacts
+from pdinfra.model.facts import ContainerFact, HostFacts
 from pdinfra.model.plan import Plan
 
 APART_SECONDS = 300
@@ -64,6 +64,17 @@ def _told(change: Change, told: Mapping[str, tuple[str, str]]) -> Change:
     return change.model_copy(update={"action": "replace", "reason": why + unseen})
 
 
+def _came_back_alone(found: Sequence[ContainerFact]) -> str:
+    """Return who waits for the others in vain: Docker started it again, and not the others.
+
+    One that is healthy after all found the others waiting for it.
+    """
+    starts = {c.id: datetime.fromisoformat(c.started_at) for c in found}
+    first = min(starts.values(), default=None)
+    late = (c.id for c in found if c.restarts and c.health != "healthy" and starts[c.id] != first)
+    return next(late, "")
+
+
 def _why(group: Group, facts: Mapping[str, HostFacts], changed: Sequence[str]) -> str:
     """Return why all must start anew; empty if they found each other. changed: who starts anew."""
     names = {name for _, name in group.containers}
@@ -71,6 +82,8 @@ def _why(group: Group, facts: Mapping[str, HostFacts], changed: Sequence[str]) -
     if anew:
         return f"starts with {' and '.join(anew)}: they find each other only when they start"
     found = [facts[host].container(name) for host, name in group.containers if host in facts]
+    if alone := _came_back_alone([c for c in found if c is not None and c.started_at]):
+        return f"{alone} was started again alone: they find each other only when they start"
     starts = [datetime.fromisoformat(c.started_at) for c in found if c is not None and c.started_at]
     if len(starts) < 2 or (max(starts) - min(starts)).total_seconds() < APART_SECONDS:
         return ""

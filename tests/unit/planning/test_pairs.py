@@ -64,6 +64,25 @@ def test_a_pair_that_started_apart_lost_each_other() -> None:
     assert {c.action for c in changes({}, b=60).values()} == {"keep"}
 
 
+@pytest.mark.parametrize(("health", "action"), [("starting", "replace"), ("healthy", "keep")])
+def test_one_that_docker_started_again_waits_for_its_partner_in_vain(
+    health: str, action: str
+) -> None:
+    now = plan(TWO_HOSTS, PYNCCL)
+    seen = {}
+    for host in now.hosts:
+        late = host.name == "b"
+        start = (START + timedelta(seconds=60 * late)).isoformat()
+        again = {"restarts": 1, "health": health} if late else {}
+        found = [observed(c, StartedAt=start).model_copy(update=again) for c in host.containers]
+        seen[host.name] = converged(host).model_copy(update={"containers": tuple(found)})
+    made = compare(finish(now, seen), seen, "converge", check=False).changes
+    engines = [c for c in made if c.kind == "instance"]
+    assert {c.action for c in engines} == {action}
+    told = [c.reason for c in engines if "decode-b-0 was started again alone" in c.reason]
+    assert len(told) == (2 if action == "replace" else 0)
+
+
 def test_a_partner_that_was_not_looked_at_is_named() -> None:
     made = changes({"pd_prefill": {"env": {"A": "1"}}}, looked_at="a")
     assert made["prefill-a-0"].reason.endswith("decode-b-0 must start with it: run without --limit")
